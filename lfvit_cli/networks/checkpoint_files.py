@@ -1,0 +1,159 @@
+"""Reading checkpoint files without executing what is in them, and without ever writing to them."""
+
+import argparse
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lfvit_cli.networks.errors import CheckpointError
+
+WRAPPINGS = ("model", "model_ema", "state_dict")
+RECORDS = ("flops", "anytime_classification", "budgeted_batch_classification")
+HUB = "hf-hub:"
+HUB_FILES = ("model.safetensors", "pytorch_model.bin", "model.pth", "checkpoint.pth")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        source: as the user named it.
+        path: the file read.
+        state: parameters under their published keys, wrapping and ``module.`` prefix taken off.
+        records: the authors' ``flops``, ``anytime_classification`` and ``budgeted_batch_classification``, if there.
+        metadata: a safetensors file's header.
+    """
+
+    source: str
+    path: Path
+    state: dict[str, Tensor]
+    records: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def read_checkpoint(source: str) -> Checkpoint:
+    """A ``.pth`` or ``.safetensors`` file, or ``hf-hub:OWNER/NAME``, into memory on the CPU.
+
+    Raises:
+        CheckpointError: missing, unreadable, holding code, or holding no parameters.
+    """
+    path = _locate(source)
+    if path.suffix == ".safetensors":
+        state, metadata = _read_safetensors(path)
+        return Checkpoint(source, path, _without_prefix(state), metadata=metadata)
+    content = _read_pickle(path)
+    records = {key: content[key] for key in RECORDS if key in content}
+    return Checkpoint(source, path, _without_prefix(_unwrap(content, path)), records)
+
+
+def read_records(source: str) -> dict[str, Any]:
+    """The authors' own results stored in a checkpoint: MACs per phase, top-1 per phase, and their curve."""
+    return read_checkpoint(source).records
+
+
+def file_sha256(path: Path) -> str:
+    """The hash that identifies a checkpoint in records."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _locate(source: str) -> Path:
+    if source.startswith(HUB):
+        return _download(source)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint {source}", f"Give a file, {HUB}OWNER/NAME or `pretrained`.")
+    if path.is_dir():
+        raise CheckpointError(f"checkpoint {source} is a folder", "Name the .pth or .safetensors file in it.")
+    return path
+
+
+def _download(source: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    repository, _, revision = source.removeprefix(HUB).partition("@")
+    for name in HUB_FILES:
+        try:
+            return Path(hf_hub_download(repository, name, revision=revision or None))
+        except LocalEntryNotFoundError as error:
+            unreachable: Exception = error
+        except EntryNotFoundError as error:
+            unreachable = error
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            raise CheckpointError(f"{source} could not be fetched: {_first_line(error)}", _HUB_REMEDY) from error
+    raise CheckpointError(
+        f"{source} offers none of {', '.join(HUB_FILES)}: {_first_line(unreachable)}", _HUB_REMEDY
+    ) from unreachable
+
+
+_HUB_REMEDY = "Check the name and the connection, or download the file and give its path."
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is no readable safetensors file: {error}", "Download or save it anew."
+        ) from error
+
+
+def _read_pickle(path: Path) -> Mapping[str, Any]:
+    try:
+        # Training checkpoints keep their command line in a Namespace, which is plain data.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(*_refusal(path, error)) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{path} is no readable checkpoint: {_first_line(error)}", _BROKEN) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not parameters", _BROKEN)
+    return content
+
+
+_BROKEN = "Download it anew, or save its state dict with torch.save or safetensors."
+
+
+def _refusal(path: Path, error: Exception) -> tuple[str, str]:
+    text = str(error)
+    if "GLOBAL" in text or "Unsupported" in text:
+        culprit = next((word for word in text.split() if "." in word and word.isprintable()), "an object")
+        return (
+            f"{path} holds more than data, and is not executed ({_culprit(text) or culprit})",
+            "Save its state dict alone: torch.save(model.state_dict(), FILE), or as safetensors.",
+        )
+    return f"{path} is no readable checkpoint: {_first_line(error)}", _BROKEN
+
+
+def _culprit(text: str) -> str | None:
+    _, found, rest = text.partition("Unsupported global: GLOBAL ")
+    return rest.split()[0] if found else None
+
+
+def _unwrap(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    inner = next((content[key] for key in WRAPPINGS if isinstance(content.get(key), Mapping)), content)
+    # A training script's EMA may itself be wrapped.
+    inner = next((inner[key] for key in WRAPPINGS if isinstance(inner.get(key), Mapping)), inner)
+    state = {key: value for key, value in inner.items() if isinstance(value, Tensor)}
+    if not state:
+        raise CheckpointError(f"{path} holds no parameters (it has {', '.join(map(str, list(content)[:5]))})", _BROKEN)
+    return state
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix("module."): value for key, value in state.items()}

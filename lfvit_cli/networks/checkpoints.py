@@ -1,0 +1,139 @@
+"""Loading a checkpoint into a network, or saying exactly why it does not fit."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from lfvit_cli.networks.checkpoint_files import Checkpoint, read_checkpoint, read_records
+from lfvit_cli.networks.errors import CheckpointError
+from lfvit_cli.networks.staged import SingleStage
+
+__all__ = ["head_classes", "load_checkpoint", "read_records"]
+
+PRETRAINED = "pretrained"
+# A key that only this family's checkpoints have.
+FAMILY_KEYS = {
+    "LF-ViT": "pos_embed_list.0",
+    "DynamicViT": "score_predictor.0.in_conv.0.weight",
+    "Evo-ViT": "qks.0.qk.weight",
+    "DeiT": "blocks.0.attn.qkv.weight",
+}
+SHOWN = 3
+
+
+def load_checkpoint(model: nn.Module, source: str) -> Checkpoint | None:
+    """Load published or own weights into ``model``, all keys or none.
+
+    Args:
+        model: a network from timm or :func:`lfvit_cli.networks.build.build`.
+        source: a ``.pth`` or ``.safetensors`` file, ``hf-hub:OWNER/NAME[@REVISION]``, or ``pretrained`` for timm's own.
+
+    Returns:
+        What was read, or None for ``pretrained``.
+
+    Raises:
+        CheckpointError: the file is missing, broken or unsafe, or its keys are not the model's; names the first few.
+    """
+    model = model.model if isinstance(model, SingleStage) else model
+    if source == PRETRAINED:
+        _load_pretrained(model)
+        return None
+    checkpoint = read_checkpoint(source)
+    _check_fit(model, checkpoint)
+    model.load_state_dict(checkpoint.state)
+    return checkpoint
+
+
+def head_classes(source: str) -> int | None:
+    """The number of classes a checkpoint's head answers; None where it has no head or is timm's own."""
+    if source == PRETRAINED:
+        return None
+    head = read_checkpoint(source).state.get("head.weight")
+    return None if head is None else len(head)
+
+
+def family_of(keys: Iterable[str]) -> str | None:
+    """The family whose published layout the keys have."""
+    keys = set(keys)
+    return next((family for family, key in FAMILY_KEYS.items() if key in keys), None)
+
+
+def _load_pretrained(model: nn.Module) -> None:
+    cfg: Any = model.pretrained_cfg
+    name = cfg.get("architecture") or ""
+    if not timm.is_model_pretrained(name):
+        raise CheckpointError(
+            f"timm has no pretrained weights for {name}", "Give a checkpoint file or hf-hub:OWNER/NAME."
+        )
+    try:
+        source = timm.create_model(name, pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0].rstrip(".")
+        raise CheckpointError(
+            f"timm's weights for {name} could not be fetched: {first}",
+            "Check the connection, or download them and give the file.",
+        ) from error
+    _check_fit(model, Checkpoint(PRETRAINED, Path(PRETRAINED), source.state_dict()))
+    model.load_state_dict(source.state_dict())
+
+
+def _check_fit(model: nn.Module, checkpoint: Checkpoint) -> None:
+    expected, found = model.state_dict(), checkpoint.state
+    theirs, ours = family_of(found), family_of(expected)
+    if theirs and theirs != ours:
+        raise CheckpointError(
+            f"{checkpoint.source} holds {theirs} weights, and the model is {ours or 'another network'}",
+            f"Name a {theirs} model, or give a checkpoint of this family.",
+        )
+    misshaped = [key for key in expected if key in found and found[key].shape != expected[key].shape]
+    if misshaped:
+        shapes = [f"{key} {_shape(found[key])}, expected {_shape(expected[key])}" for key in misshaped[:SHOWN]]
+        raise CheckpointError(
+            f"{checkpoint.source} has {len(misshaped)} parameters of another shape: {'; '.join(shapes)}",
+            _shape_remedy(misshaped, found),
+        )
+    missing, unexpected = [key for key in expected if key not in found], [key for key in found if key not in expected]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{checkpoint.source} does not have this model's keys: {_listed('missing', missing, unexpected)}",
+            _key_remedy(missing, unexpected),
+        )
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))
+
+
+def _listed(word: str, missing: list[str], unexpected: list[str]) -> str:
+    parts = []
+    for label, keys in ((word, missing), ("unexpected", unexpected)):
+        if keys:
+            more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+            parts.append(f"{len(keys)} {label} ({', '.join(keys[:SHOWN])}{more})")
+    return ", ".join(parts)
+
+
+def _shape_remedy(misshaped: list[str], found: dict[str, Tensor]) -> str:
+    if "cls_token" in misshaped:
+        return f"The checkpoint is {found['cls_token'].shape[-1]} wide: choose the model of that size."
+    if "pos_embed_list.0" in misshaped:
+        side = round((found["pos_embed_list.0"].shape[1] - 1) ** 0.5)
+        return f"Add location_grid={side} to the model's keywords."
+    if "pos_embed" in misshaped:
+        side = round((found["pos_embed"].shape[1] - 1) ** 0.5)
+        return f"The checkpoint has {side} x {side} patches: add img_size={16 * side} to the model's keywords."
+    if "head.weight" in misshaped:
+        return f"Add num_classes={len(found['head.weight'])} to the model's keywords."
+    return "Give the model the keywords it was trained with."
+
+
+def _key_remedy(missing: list[str], unexpected: list[str]) -> str:
+    changed = [key for key in (*missing, *unexpected) if key.startswith("blocks.")]
+    if changed:
+        return "Give the model the depth it was trained with, or a checkpoint in the published layout."
+    if missing and all(key.startswith("head") for key in missing):
+        return "This is a backbone without a head: it can start a training, not answer."
+    return "Give a checkpoint of exactly this network, in its published layout."
