@@ -1,0 +1,55 @@
+"""The options that several commands share, ready for a command's signature."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lfvit_cli.console.tables import Format
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+MODEL_SYNTAX = "NAME[:key=value,...]"
+
+ModelsArgument = Annotated[list[str] | None, typer.Argument(metavar="MODEL", help=f"Networks, each as {MODEL_SYNTAX}.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print the answer.")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder of class folders, or of images. [default: the demo photos]"),
+]
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option("--checkpoint", metavar="SOURCE", help="A .pth or .safetensors file, or hf-hub:OWNER/NAME."),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:N, mps, or auto for the best there is.")
+]
+DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Number type the networks run in.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads. [default: as many as PyTorch chooses]")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything drawn at random.")]
+ExitRateOption = Annotated[
+    float, typer.Option("--exit-rate", min=0.0, max=1.0, help="Share of images that exit early, 0 to 1.")
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option("--threshold", min=0.0, max=1.0, help="Confidence from which an image exits early, 0 to 1."),
+]
+
+
+def positive_integers(text: str, option: str) -> tuple[int, ...]:
+    """Return the numbers of a list such as ``1,32,256``, in its order and without repeats.
+
+    Args:
+        text: Positive integers with commas between.
+        option: The option that the text came with, such as ``--batch-size``.
+
+    Raises:
+        typer.BadParameter: Where a part is no positive integer (exit code 2).
+    """
+    numbers = tuple(int(part) if part.strip().isdecimal() else 0 for part in text.split(","))
+    if min(numbers) < 1:
+        raise typer.BadParameter(f"{text!r} is no list of positive integers such as 1,32,256", param_hint=option)
+    return tuple(dict.fromkeys(numbers))

@@ -1,0 +1,1 @@
+"""What a network does: its cost, its speed, its predictions."""

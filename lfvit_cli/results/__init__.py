@@ -1,0 +1,1 @@
+"""The store of records, and the text forms of their tables."""

@@ -1,0 +1,276 @@
+"""A sweep as people read it: the table of operating points, the report, and its files."""
+
+import io
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lfvit_cli.results.formats import count, fixed, scaled
+from lfvit_cli.results.markdown import as_markdown
+from lfvit_cli.results.tables import Column, Table
+
+if TYPE_CHECKING:
+    from lfvit_cli.analysis.exits import Criterion
+    from lfvit_cli.analysis.intervals import Estimate
+    from lfvit_cli.analysis.operating_points import OperatingPoint, Spread, Target
+    from lfvit_cli.analysis.sweep import Sweep, SweepRecord
+
+UNKNOWN = "unknown"
+WORST_CLASSES = 10
+_METHOD = """\
+Each threshold was chosen on one half of the images and is reported on the other half, with 95 % intervals: Wilson for
+shares, bootstrap for costs, paired bootstrap against the last stage. Of {splits} random splits, stratified by class,
+the one with the median threshold is shown.
+"""
+_ANSWERS = {"met": "yes", "missed": "no", "undecided": "cannot tell"}
+
+
+def operating_table(record: "SweepRecord") -> Table:
+    """Return the operating points, and what each stage reaches alone, with 95 % intervals."""
+    no_exit = record.settings.criterion.no_exit
+    columns = [
+        Column("aim", "aim"),
+        Column("threshold", "threshold", format=lambda values: _threshold(values, no_exit), justify="right"),
+        Column("exit_rate", "exit rate", "%", _interval(0.01, 1), "right"),
+        Column("top1", "top-1", "%", _interval(0.01, 1), "right"),
+        Column("difference", "against last stage", "points", _interval(0.01, 1, signed=True), "right"),
+        Column("macs", "expected", "GMACs", _interval(1e9, 2), "right"),
+        Column("verdict", "aim met", format=lambda verdict: _ANSWERS[verdict]),
+    ]
+    if record.others:
+        columns.insert(0, Column("model", "model"))
+    rows = [row for sweep in (record, *record.others) for row in _operating_rows(sweep)]
+    return Table(columns, rows)
+
+
+def undecided(record: "SweepRecord") -> list[str]:
+    """Say of each operating point that the data cannot decide what its interval leaves open."""
+    return [
+        f"{sweep.name}, {aim(point.target)}: {point.images:,} held-out images cannot tell whether it is met "
+        f"({_open_question(point)})"
+        for sweep in (record, *record.others)
+        for point in sweep.operating_points
+        if point.verdict == "undecided"
+    ]
+
+
+def aim(target: "Target") -> str:
+    """Return what a threshold was chosen for, in words."""
+    match target.aim:
+        case "budget":
+            return f"at most {target.value / 1e9:.4g} GMACs"
+        case "max_drop":
+            drop = f"{100 * target.value:.4g}"
+            return "no drop" if target.value == 0 else f"drop of at most {drop} point{'' if drop == '1' else 's'}"
+        case "min_accuracy":
+            return f"top-1 of at least {100 * target.value:.4g} %"
+        case _:
+            return f"exit rate of at least {100 * target.value:.4g} %"
+
+
+def curve_csv(sweeps: "Sequence[Sweep]") -> bytes:
+    """Return every point of every curve as CSV."""
+    points = [(sweep.name, point) for sweep in sweeps for point in sweep.curve]
+    columns: dict[str, list[Any]] = {"model": [name for name, _ in points]}
+    for field in type(points[0][1]).model_fields:
+        columns[field] = [getattr(point, field) for _, point in points]
+    columns["threshold"] = [" ".join(map(str, t)) if isinstance(t, tuple) else t for t in columns["threshold"]]
+    return _csv(columns)
+
+
+def classes_csv(sweeps: "Sequence[Sweep]") -> bytes:
+    """Return every class of every sweep as CSV."""
+    rows = [{"model": sweep.name, **outcome.model_dump()} for sweep in sweeps for outcome in sweep.classes]
+    return _csv({name: [row[name] for row in rows] for name in rows[0]})
+
+
+def report(record: "SweepRecord") -> str:
+    """Return the record as a page of Markdown, beside which the figures lie."""
+    sweeps = [record, *record.others]
+    parts = [
+        f"# Exit thresholds: {', '.join(sweep.name for sweep in sweeps)}\n",
+        "![Accuracy against cost](curve.png)\n",
+        "## Operating points\n",
+        _METHOD.format(splits=record.settings.repeats),
+        as_markdown(operating_table(record)),
+        _bullets([*undecided(record), *record.warnings]),
+        *(_sweep_section(sweep, record.settings.criterion) for sweep in sweeps),
+        "## Circumstances\n",
+        *(_source_table(sweep) for sweep in sweeps),
+        _closing(record),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _bullets(texts: Iterable[str]) -> str:
+    return "".join(f"- {text}.\n" for text in texts)
+
+
+def _closing(record: "SweepRecord") -> str:
+    version = record.environment.packages["lfvit"] or UNKNOWN
+    return (
+        f"Analysed {record.created:%Y-%m-%d %H:%M} UTC with seed {record.settings.seed}, lfvit {version}, "
+        f"Python {record.environment.python}, {record.environment.system}.\n"
+    )
+
+
+def _operating_rows(sweep: "Sweep") -> list[dict[str, Any]]:
+    chosen: list[dict[str, Any]] = [
+        {
+            "model": sweep.name,
+            "aim": aim(point.target),
+            "threshold": list(point.thresholds),
+            "exit_rate": point.exit_rate.model_dump(),
+            "top1": point.top1.model_dump(),
+            "difference": point.difference.model_dump(),
+            "macs": None if point.macs is None else point.macs.model_dump(),
+            "verdict": str(point.verdict),
+        }
+        for point in sweep.operating_points
+    ]
+    last = sweep.reference_curves[f"{sweep.source.stages[-1]}_only"][0]
+    for stage in sweep.source.stages:
+        (point,) = sweep.reference_curves[f"{stage}_only"]
+        chosen.append(
+            {
+                "model": sweep.name,
+                "aim": f"{stage} only",
+                "exit_rate": {"value": point.exit_rate},
+                "top1": {"value": point.top1},
+                "difference": {"value": point.top1 - last.top1},
+                "macs": None if point.macs is None else {"value": point.macs},
+            }
+        )
+    return chosen
+
+
+def _open_question(point: "OperatingPoint") -> str:
+    """Return the interval that leaves the target open, in the target's unit."""
+    match point.target.aim:
+        case "budget" if point.macs is not None:
+            return f"{_range(point.macs, 1e9, 2)} GMACs"
+        case "max_drop":
+            return f"a change of {_range(point.difference, 0.01, 1, signed=True)} points"
+        case "min_accuracy":
+            return f"top-1 {_range(point.top1, 0.01, 1)} %"
+        case _:
+            return f"exit rate {_range(point.exit_rate, 0.01, 1)} %"
+
+
+def _range(estimate: "Estimate", factor: float, digits: int, *, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    return f"{estimate.low / factor:{sign}.{digits}f} to {estimate.high / factor:{sign}.{digits}f}"
+
+
+def _sweep_section(sweep: "Sweep", criterion: "Criterion") -> str:
+    lines = [f"## {sweep.name}\n", _bullets(_split_sentence(point) for point in sweep.operating_points)]
+    if sweep.area is not None:
+        share = "" if sweep.area.share_of_oracle is None else f", {100 * sweep.area.share_of_oracle:.0f} % of the way"
+        lines.append(
+            f"Area under the curve (mean top-1 over all budgets between the first stage and all stages): "
+            f"{100 * sweep.area.curve:.2f} %, between random exits ({100 * sweep.area.random:.2f} %) and the oracle "
+            f"({100 * sweep.area.oracle:.2f} %){share}.\n"
+        )
+    lines += [f"### Confidence by stage\n\n{as_markdown(_calibration_table(sweep))}"]
+    if len(sweep.source.stages) > 1:
+        lines.append(
+            f"### Classes that lose most\n\nOver all images, at {criterion} threshold "
+            f"{_threshold(_as_list(sweep.class_threshold), criterion.no_exit)}; every class is in classes.csv.\n\n"
+            f"{as_markdown(_class_table(sweep))}"
+        )
+    return "\n".join(lines)
+
+
+def _split_sentence(point: "OperatingPoint") -> str:
+    unreached = (
+        ""
+        if point.reachable_splits == 1
+        else (f"; in {100 * (1 - point.reachable_splits):.0f} % the calibration half could not reach it")
+    )
+    return (
+        f"{aim(point.target)}: met on the held-out half of {100 * point.met_splits:.0f} % of {point.splits} splits; "
+        f"threshold {_spread(point.threshold_spread[0], 1, 3)}, top-1 {_spread(point.top1_spread, 0.01, 1)} %"
+        f"{unreached}"
+    )
+
+
+def _spread(spread: "Spread", factor: float, digits: int) -> str:
+    return f"{spread.low / factor:.{digits}f} to {spread.high / factor:.{digits}f}"
+
+
+def _calibration_table(sweep: "Sweep") -> Table:
+    percent = scaled(0.01, 1)
+    columns = [
+        Column("stage", "stage"),
+        Column("top1", "top-1", "%", percent, "right"),
+        Column("confidence", "mean confidence", "%", percent, "right"),
+        Column("ece", "calibration error", "points", percent, "right"),
+        Column("auroc", "AUROC", format=fixed(3), justify="right"),
+    ]
+    return Table(columns, [stage.model_dump() for stage in sweep.calibration])
+
+
+def _class_table(sweep: "Sweep") -> Table:
+    percent = scaled(0.01, 1)
+    columns = [
+        Column("name", "class"),
+        Column("images", "images", format=count, justify="right"),
+        Column("exit_rate", "exit rate", "%", percent, "right"),
+        Column("top1", "top-1", "%", percent, "right"),
+        Column("top1_last", "last stage only", "%", percent, "right"),
+        Column("change", "change", "points", lambda value: f"{100 * value:+.1f}", "right"),
+    ]
+    return Table(columns, [outcome.model_dump() for outcome in sweep.classes[:WORST_CLASSES]])
+
+
+def _source_table(sweep: "Sweep") -> str:
+    source = sweep.source
+    macs = (
+        None
+        if source.macs is None
+        else ", ".join(f"{stage} {macs / 1e9:.3f} G" for stage, macs in zip(source.stages, source.macs, strict=True))
+    )
+    facts = {
+        "predictions": sweep.file,
+        "model": source.model,
+        "images": f"{sweep.images:,}",
+        "MACs a stage adds": macs,
+        "weights": None if source.trained is None else "trained" if source.trained else "untrained",
+        "checkpoint": source.checkpoint_hash,
+        "data listing": source.listing_hash,
+        "transform": source.transform_hash,
+        "number type": source.dtype,
+        "device": source.device,
+    }
+    rows = [{"fact": name, "value": value or UNKNOWN} for name, value in facts.items()]
+    return as_markdown(Table([Column("fact", "circumstance"), Column("value", sweep.name)], rows))
+
+
+def _interval(factor: float, digits: int, *, signed: bool = False) -> Any:
+    sign = "+" if signed else ""
+
+    def text(estimate: dict[str, float]) -> str:
+        value = f"{estimate['value'] / factor:{sign}.{digits}f}"
+        if "low" not in estimate:
+            return value
+        return f"{value} ({estimate['low'] / factor:{sign}.{digits}f} to {estimate['high'] / factor:{sign}.{digits}f})"
+
+    return text
+
+
+def _threshold(thresholds: Iterable[float], no_exit: float) -> str:
+    return ", ".join("none" if value == no_exit else f"{value:.4f}" for value in thresholds)
+
+
+def _as_list(threshold: "float | tuple[float, ...] | None") -> list[float]:
+    if threshold is None:
+        return []
+    return list(threshold) if isinstance(threshold, tuple) else [threshold]
+
+
+def _csv(columns: dict[str, list[Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.csv
+
+    buffer = io.BytesIO()
+    pyarrow.csv.write_csv(pa.table(columns), buffer)
+    return buffer.getvalue()

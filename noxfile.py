@@ -1,0 +1,56 @@
+"""The project's checks, one session each: lint, types, tests, minimums."""
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = True
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # pytest-xdist already fills the cores
+
+
+def tools(*groups: str) -> list[str]:
+    """Return the requirements of dependency groups of pyproject.toml."""
+    return list(nox.project.dependency_groups(PROJECT, *groups))
+
+
+def install_project(session: nox.Session, *extra: str) -> None:
+    """Build the wheel from the working tree and install it, with its dependencies."""
+    # uv would reuse a wheel built from an earlier state of the tree; pip always builds anew.
+    rebuild = ["--reinstall-package=lfvit"] if session.venv_backend == "uv" else []
+    session.install(*rebuild, *extra, ".")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format and the floors."""
+    session.install(*tools("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    install_project(session, *tools("types"))
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Test the built wheel, with coverage; arguments go to pytest."""
+    install_project(session, *tools("tests"))
+    session.run("pytest", "--numprocesses=auto", "--cov", *session.posargs, env=ONE_THREAD)
+
+
+# Made anew each time: in an old environment uv would keep whatever versions still fit.
+@nox.session(python="3.11", venv_backend="uv", reuse_venv=False)
+def minimums(session: nox.Session) -> None:
+    """Test with the lowest allowed version of every dependency; arguments go to pytest."""
+    install_project(session, "--resolution=lowest-direct")
+    session.install(*tools("tests"))
+    session.run("pytest", "--numprocesses=auto", *session.posargs, env=ONE_THREAD)
