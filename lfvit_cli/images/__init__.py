@@ -1,0 +1,1 @@
+"""From image files to batches: folders, transforms, splits, the demo photos."""
