@@ -4,8 +4,8 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import fields
+from typing import Any, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -58,13 +58,13 @@ def count_stages(model: str, network: nn.Module) -> list[StageCost]:
         model: the spec, for the rows.
         network: in evaluation mode, on the CPU, float32; also a StagedNetwork.
     """
-    assert isinstance(network, StagedNetwork)
-    images = torch.zeros(1, 3, network.image_size, network.image_size)
+    staged = cast(StagedNetwork, network)
+    images = torch.zeros(1, 3, staged.image_size, staged.image_size)
     published: dict[str, int] = getattr(network, "published_macs", dict)()
     state: StageOutput | None = None
     rows = []
-    for stage in network.stages:
-        run = _stage(network, state)
+    for stage in staged.stages:
+        run = _stage(staged, state)
         macs = count_macs(network, run, images)
         with torch.no_grad(), _Observer() as seen:
             state = run(images)
@@ -119,7 +119,7 @@ def count_macs(network: nn.Module, run: Callable[[Tensor], StageOutput], images:
         return int(analysis.total())
 
 
-def _attention_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+def _attention_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
     """QK^T and AV: each B * H * N_query * N_key * d."""
     query, key = get_shape(inputs[0]), get_shape(inputs[1])
     return Counter({"attention": 2 * math.prod(query) * key[-2]})
@@ -144,7 +144,6 @@ class _Traceable(nn.Module):
 
 
 def _tensors(output: StageOutput) -> list[Tensor]:
-    assert is_dataclass(output)
     values = [getattr(output, field.name) for field in fields(output)]
     return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 

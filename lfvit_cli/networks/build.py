@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from lfvit_cli.networks.checkpoints import head_classes, load_checkpoint
-from lfvit_cli.networks.errors import KeywordError, NetworkError, UnknownModelError
+from lfvit_cli.networks.errors import KeywordError, NetworkError, UnknownModelError, first_line
 from lfvit_cli.networks.registry import NETWORKS
 from lfvit_cli.networks.staged import SingleStage, StagedNetwork
 
@@ -69,29 +69,32 @@ def build(spec: str, *, checkpoint: str | None = None, num_classes: int | None =
     model = _create(spec, name, keywords)
     if checkpoint is not None:
         load_checkpoint(model, checkpoint)
-    model.eval()
-    return model if isinstance(model, StagedNetwork) else SingleStage(model, _input_side(model))
+    network: nn.Module = model if isinstance(model, StagedNetwork) else SingleStage(model, _input_side(model))
+    return network.eval()
 
 
 def accepted_keywords(name: str) -> tuple[str, ...]:
     """The keywords a network of the catalogue takes, from its signature; empty where only timm knows."""
     network = next((network for prefix, network in NETWORKS.items() if name.startswith(prefix)), None)
-    if network is None and name.startswith(("deit_", "vit_")):
+    if network is None and name.startswith("deit_"):
         network = VisionTransformer
     if network is None:
         return ()
-    return tuple(name for name in inspect.signature(network.__init__).parameters if name != "self")
+    return tuple(inspect.signature(network).parameters)
 
 
 def _check_name(name: str) -> None:
-    if timm.is_model(name):
+    tagged = "." in name
+    if timm.is_model_pretrained(name) if tagged else timm.is_model(name):
         return
-    close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, timm.list_models(pretrained=tagged), n=3, cutoff=0.5)
     meant = f"Did you mean {' or '.join(close)}? " if close else ""
     raise UnknownModelError(f"no model is called {name!r}", f"{meant}`lfvit models` lists the catalogue.")
 
 
 def _check_keywords(name: str, keywords: dict[str, Any]) -> None:
+    if "pretrained" in keywords:
+        raise KeywordError(f"{name} takes no keyword 'pretrained'", "Name `pretrained` as the checkpoint instead.")
     accepted = accepted_keywords(name)
     unknown = [key for key in keywords if accepted and key not in accepted]
     if unknown:
@@ -109,7 +112,7 @@ def _create(spec: str, name: str, keywords: dict[str, Any]) -> nn.Module:
         if not keywords:
             raise
         raise KeywordError(
-            f"{spec} describes no network: {error}", "Check the values given after the colon."
+            f"{spec} describes no network: {first_line(error)}", "Check the values given after the colon."
         ) from error
     return model
 

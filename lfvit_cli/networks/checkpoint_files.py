@@ -3,6 +3,8 @@
 import argparse
 import hashlib
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lfvit_cli.networks.errors import CheckpointError
+from lfvit_cli.networks.errors import CheckpointError, first_line
 
 WRAPPINGS = ("model", "model_ema", "state_dict")
 RECORDS = ("flops", "anytime_classification", "budgeted_batch_classification")
@@ -81,25 +83,24 @@ def _download(source: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repository, _, revision = source.removeprefix(HUB).partition("@")
+    cached_only = False
     for name in HUB_FILES:
         try:
-            return Path(hf_hub_download(repository, name, revision=revision or None))
+            return Path(hf_hub_download(repository, name, revision=revision or None, local_files_only=cached_only))
         except LocalEntryNotFoundError as error:
-            unreachable: Exception = error
+            absent: Exception = error
+            # The hub cannot be reached, and was tried for long enough: the other names may still be in the cache.
+            cached_only = True
         except EntryNotFoundError as error:
-            unreachable = error
+            absent = error
         except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise CheckpointError(f"{source} could not be fetched: {_first_line(error)}", _HUB_REMEDY) from error
-    raise CheckpointError(
-        f"{source} offers none of {', '.join(HUB_FILES)}: {_first_line(unreachable)}", _HUB_REMEDY
-    ) from unreachable
+            raise CheckpointError(f"{source} could not be fetched: {first_line(error)}", _HUB_REMEDY) from error
+    if cached_only:
+        raise CheckpointError(f"{source} is not in the cache, and the hub cannot be reached", _HUB_REMEDY) from absent
+    raise CheckpointError(f"{source} offers none of {', '.join(HUB_FILES)}", _HUB_REMEDY) from absent
 
 
 _HUB_REMEDY = "Check the name and the connection, or download the file and give its path."
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -107,42 +108,37 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is no readable safetensors file: {error}", "Download or save it anew."
-        ) from error
+        raise CheckpointError(f"{path} is no readable safetensors file: {first_line(error)}", _BROKEN) from error
 
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     try:
         # Training checkpoints keep their command line in a Namespace, which is plain data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            # About the file's age and format; what matters is whether it can be read.
+            warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(*_refusal(path, error)) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{path} is no readable checkpoint: {_first_line(error)}", _BROKEN) from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", "Check the file.") from error
+    except Exception as error:
+        # Bytes that are no pickle can fail in any way; only a refused class is told apart.
+        culprit = _refused_class(error)
+        if culprit is None:
+            raise CheckpointError(f"{path} is truncated, or no checkpoint", _BROKEN) from error
+        raise CheckpointError(f"{path} holds more than data, and is not executed: {culprit}", _UNSAFE) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not parameters", _BROKEN)
     return content
 
 
 _BROKEN = "Download it anew, or save its state dict with torch.save or safetensors."
+_UNSAFE = "Save its state dict alone: torch.save(model.state_dict(), FILE), or as safetensors."
 
 
-def _refusal(path: Path, error: Exception) -> tuple[str, str]:
-    text = str(error)
-    if "GLOBAL" in text or "Unsupported" in text:
-        culprit = next((word for word in text.split() if "." in word and word.isprintable()), "an object")
-        return (
-            f"{path} holds more than data, and is not executed ({_culprit(text) or culprit})",
-            "Save its state dict alone: torch.save(model.state_dict(), FILE), or as safetensors.",
-        )
-    return f"{path} is no readable checkpoint: {_first_line(error)}", _BROKEN
-
-
-def _culprit(text: str) -> str | None:
-    _, found, rest = text.partition("Unsupported global: GLOBAL ")
-    return rest.split()[0] if found else None
+def _refused_class(error: Exception) -> str | None:
+    """The class or function that ``weights_only`` refused: torch says it in words alone, after GLOBAL."""
+    named = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    return named and named[1]
 
 
 def _unwrap(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:

@@ -1,14 +1,13 @@
 """Loading a checkpoint into a network, or saying exactly why it does not fit."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import timm
 from torch import Tensor, nn
 
 from lfvit_cli.networks.checkpoint_files import Checkpoint, read_checkpoint, read_records
-from lfvit_cli.networks.errors import CheckpointError
+from lfvit_cli.networks.errors import CheckpointError, first_line
 from lfvit_cli.networks.staged import SingleStage
 
 __all__ = ["head_classes", "load_checkpoint", "read_records"]
@@ -42,8 +41,7 @@ def load_checkpoint(model: nn.Module, source: str) -> Checkpoint | None:
         _load_pretrained(model)
         return None
     checkpoint = read_checkpoint(source)
-    _check_fit(model, checkpoint)
-    model.load_state_dict(checkpoint.state)
+    _load(model, checkpoint.state, source)
     return checkpoint
 
 
@@ -63,43 +61,46 @@ def family_of(keys: Iterable[str]) -> str | None:
 
 def _load_pretrained(model: nn.Module) -> None:
     cfg: Any = model.pretrained_cfg
-    name = cfg.get("architecture") or ""
+    # The tag tells apart several trainings of one architecture.
+    name = ".".join(filter(None, (cfg["architecture"], cfg.get("tag"))))
     if not timm.is_model_pretrained(name):
         raise CheckpointError(
             f"timm has no pretrained weights for {name}", "Give a checkpoint file or hf-hub:OWNER/NAME."
         )
     try:
-        source = timm.create_model(name, pretrained=True)
+        trained = timm.create_model(name, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0].rstrip(".")
         raise CheckpointError(
-            f"timm's weights for {name} could not be fetched: {first}",
+            f"timm's weights for {name} could not be fetched: {first_line(error)}",
             "Check the connection, or download them and give the file.",
         ) from error
-    _check_fit(model, Checkpoint(PRETRAINED, Path(PRETRAINED), source.state_dict()))
-    model.load_state_dict(source.state_dict())
+    _load(model, trained.state_dict(), f"timm's {name}")
 
 
-def _check_fit(model: nn.Module, checkpoint: Checkpoint) -> None:
-    expected, found = model.state_dict(), checkpoint.state
+def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    _check_fit(model.state_dict(), state, source)
+    model.load_state_dict(state)
+
+
+def _check_fit(expected: dict[str, Tensor], found: dict[str, Tensor], source: str) -> None:
     theirs, ours = family_of(found), family_of(expected)
     if theirs and theirs != ours:
         raise CheckpointError(
-            f"{checkpoint.source} holds {theirs} weights, and the model is {ours or 'another network'}",
+            f"{source} holds {theirs} weights, and the model is {ours or 'another network'}",
             f"Name a {theirs} model, or give a checkpoint of this family.",
         )
     misshaped = [key for key in expected if key in found and found[key].shape != expected[key].shape]
     if misshaped:
         shapes = [f"{key} {_shape(found[key])}, expected {_shape(expected[key])}" for key in misshaped[:SHOWN]]
         raise CheckpointError(
-            f"{checkpoint.source} has {len(misshaped)} parameters of another shape: {'; '.join(shapes)}",
+            f"{source} has {len(misshaped)} parameters of another shape: {'; '.join(shapes)}",
             _shape_remedy(misshaped, found),
         )
     missing, unexpected = [key for key in expected if key not in found], [key for key in found if key not in expected]
     if missing or unexpected:
         raise CheckpointError(
-            f"{checkpoint.source} does not have this model's keys: {_listed('missing', missing, unexpected)}",
-            _key_remedy(missing, unexpected),
+            f"{source} does not have this model's keys: {_listed(missing, unexpected)}",
+            _key_remedy(missing, unexpected, some_fit=len(missing) < len(expected)),
         )
 
 
@@ -107,9 +108,9 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape))
 
 
-def _listed(word: str, missing: list[str], unexpected: list[str]) -> str:
+def _listed(missing: list[str], unexpected: list[str]) -> str:
     parts = []
-    for label, keys in ((word, missing), ("unexpected", unexpected)):
+    for label, keys in (("missing", missing), ("unexpected", unexpected)):
         if keys:
             more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
             parts.append(f"{len(keys)} {label} ({', '.join(keys[:SHOWN])}{more})")
@@ -130,9 +131,8 @@ def _shape_remedy(misshaped: list[str], found: dict[str, Tensor]) -> str:
     return "Give the model the keywords it was trained with."
 
 
-def _key_remedy(missing: list[str], unexpected: list[str]) -> str:
-    changed = [key for key in (*missing, *unexpected) if key.startswith("blocks.")]
-    if changed:
+def _key_remedy(missing: list[str], unexpected: list[str], *, some_fit: bool) -> str:
+    if some_fit and any(key.startswith("blocks.") for key in (*missing, *unexpected)):
         return "Give the model the depth it was trained with, or a checkpoint in the published layout."
     if missing and all(key.startswith("head") for key in missing):
         return "This is a backbone without a head: it can start a training, not answer."

@@ -73,6 +73,8 @@ class DynamicViT(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        if embed_dim % 2:
+            raise KeywordError(f"embed_dim={embed_dim} cannot be halved by the score predictors", "Give an even width.")
         self.patch_embed = PatchEmbedding(img_size, patch_size, in_chans, embed_dim)
         self.image_size = img_size
         self.num_classes = num_classes

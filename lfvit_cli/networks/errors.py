@@ -5,9 +5,17 @@ class NetworkError(ValueError):
     """A network cannot be built or loaded as asked; carries the problem and its remedy."""
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}. {remedy}")
+        super().__init__(problem, remedy)
         self.problem = problem
         self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}. {self.remedy}"
+
+
+def first_line(error: Exception) -> str:
+    """What another library says is wrong, short enough for one line of advice."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 class UnknownModelError(NetworkError):

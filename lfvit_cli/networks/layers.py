@@ -12,7 +12,7 @@ EPS = 1e-6
 
 def check_heads(dim: int, num_heads: int) -> None:
     """Raise a KeywordError where a width cannot be split evenly over the heads."""
-    if num_heads < 1 or dim % num_heads:
+    if min(dim, num_heads) < 1 or dim % num_heads:
         raise KeywordError(
             f"embed_dim={dim} cannot be split over num_heads={num_heads}",
             "Give a width that is a multiple of the heads.",

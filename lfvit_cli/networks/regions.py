@@ -26,7 +26,7 @@ class Region:
 
 def kept_count(region_size: int, alpha: float) -> int:
     """ceil(alpha * m^2), not fooled by a product such as 0.07 * 100 = 7.000000000000001."""
-    return math.ceil(round(alpha * region_size**2, 9))
+    return max(1, math.ceil(round(alpha * region_size**2, 9)))
 
 
 def fine_tokens_of(cells: Tensor, grid: int) -> Tensor:

@@ -1,0 +1,192 @@
+"""`lfvit bench`: networks side by side on real photos."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lfvit_cli.console import talk
+from lfvit_cli.console.options import (
+    DataOption,
+    DeviceOption,
+    ExitRateOption,
+    ModelsArgument,
+    OutputOption,
+    SeedOption,
+    ThreadsOption,
+    ThresholdOption,
+    positive_integers,
+)
+from lfvit_cli.console.progress import progress
+from lfvit_cli.console.tables import Format, show_table, show_text
+from lfvit_cli.results.formats import fixed, scaled, significant
+from lfvit_cli.results.tables import Column, Table
+
+if TYPE_CHECKING:
+    from lfvit_cli.images.listing import Listing
+    from lfvit_cli.measure.speed_record import BenchRecord
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def bench(
+    models: ModelsArgument = None,
+    data: DataOption = None,
+    exit_rate: ExitRateOption = 0.78,
+    threshold: ThresholdOption = None,
+    batch_size: Annotated[
+        str, typer.Option("--batch-size", metavar="N[,N...]", help="Images a batch; several give a row each.")
+    ] = "32",
+    dtype: Annotated[
+        str, typer.Option("--dtype", metavar="TYPE[,TYPE...]", help=f"Precisions: {', '.join(DTYPES)}.")
+    ] = "float32",
+    device: DeviceOption = "auto",
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="MODEL", help="What speed-ups are against. [default: DeiT-S]")
+    ] = None,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option("--checkpoint", metavar="[MODEL=]SOURCE", help="Weights of a model; otherwise they are random."),
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the stages first.")] = False,
+    threads: ThreadsOption = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0, help="Least timed seconds of each row.")] = 2.0,
+    rounds: Annotated[int, typer.Option("--rounds", min=10, help="Least timed rounds of each row.")] = 10,
+    photos: Annotated[int, typer.Option("--photos", min=1, help="At most so many photos are decoded.")] = 512,
+    seed: SeedOption = 0,
+    output: OutputOption = Path("reports/bench"),
+    form: Annotated[Format, typer.Option("--format", help="How to print the answer; json is the record.")] = "table",
+) -> None:
+    """Time networks in turn on real photos, and set the realised speed-up beside the one their MACs promise.
+
+    Without a MODEL, the four small ones. Photos are decoded before the timing starts. An early exit runs for real:
+    its threshold is set so that --exit-rate of the photos exit, or is given by --threshold; the exit rate reported
+    is the one measured in the timed runs.
+    """
+    batch_sizes = positive_integers(batch_size, "--batch-size")
+    dtypes = tuple(dict.fromkeys(part.strip() for part in dtype.split(",")))
+    if unknown := [name for name in dtypes if name not in DTYPES]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(DTYPES)}", param_hint="--dtype")
+
+    from lfvit_cli import catalogue
+    from lfvit_cli.measure.speed import run_bench
+    from lfvit_cli.measure.speed_record import BenchSettings
+    from lfvit_cli.results.store import prepare_folder
+
+    chosen = tuple(dict.fromkeys(models or catalogue.SMALL))
+    prepare_folder(output)
+    listing, source = _photos(data)
+    settings = BenchSettings(
+        models=chosen,
+        reference=reference or catalogue.REFERENCE,
+        checkpoints=_checkpoints(checkpoint or [], chosen),
+        data=source,
+        listing_sha256=listing.sha256,
+        max_photos=photos,
+        batch_sizes=batch_sizes,
+        dtypes=dtypes,
+        device=device,
+        compiled=compiled,
+        threads=threads,
+        exit_rate=exit_rate,
+        threshold=threshold,
+        min_rounds=rounds,
+        min_seconds=seconds,
+        seed=seed,
+    )
+    with progress("Benchmark") as report:
+        record = run_bench(settings, listing, report)
+    paths = _save(record, output)
+    _show(record, form)
+    for warning in record.warnings:
+        talk.warning(warning)
+    talk.note(f"Written: {', '.join(str(path) for path in paths)}")
+
+
+def _photos(data: Path | None) -> tuple["Listing", str]:
+    """The photos, and what to call them in the record."""
+    from lfvit_cli.images.demo import demo_photos
+    from lfvit_cli.images.folder import list_folder
+
+    if data is None:
+        return demo_photos("test"), "the demo photos (clothing-256, test)"
+    return list_folder(data), str(data)
+
+
+def _checkpoints(given: list[str], models: tuple[str, ...]) -> dict[str, str]:
+    """``MODEL=SOURCE`` options as a mapping; a bare SOURCE is for the only model.
+
+    A model's own keywords hold ``=`` as well, so the models are looked for at the front.
+    """
+    sources = {}
+    for option in given:
+        model = next((model for model in models if option.startswith(f"{model}=")), None)
+        if model is None and len(models) > 1:
+            raise typer.BadParameter(
+                f"{option!r} names none of the models; write MODEL=SOURCE", param_hint="--checkpoint"
+            )
+        sources[model or models[0]] = option.removeprefix(f"{model}=")
+    return sources
+
+
+def _save(record: "BenchRecord", folder: Path) -> list[Path]:
+    from lfvit_cli.figures.speed import speed_figure
+    from lfvit_cli.figures.style import render
+    from lfvit_cli.results.bench import bench_markdown
+    from lfvit_cli.results.store import save_files
+    from lfvit_cli.results.tables import as_csv
+
+    figure = speed_figure(record)
+    table = _table(record)
+    return save_files(
+        folder,
+        {
+            "bench.json": record.model_dump_json(indent=2) + "\n",
+            "bench.csv": as_csv(table),
+            "bench.md": bench_markdown(record, table),
+            "speed-vs-cost.png": render(figure, "png"),
+            "speed-vs-cost.svg": render(figure, "svg"),
+        },
+    )
+
+
+def _show(record: "BenchRecord", form: Format) -> None:
+    if form == "json":
+        show_text(record.model_dump_json(indent=2))
+    else:
+        show_table(_table(record), form)
+
+
+def _table(record: "BenchRecord") -> Table:
+    """Only the columns that tell the rows apart: a single precision or batch size goes to the title."""
+    rows = [row.model_dump() for row in record.rows]
+    constant = {name for name in ("batch_size", "dtype") if len({row[name] for row in rows}) == 1}
+    device = record.environment.device
+    named = [
+        f"{'batch ' if name == 'batch_size' else ''}{rows[0][name]}"
+        for name in ("batch_size", "dtype")
+        if name in constant
+    ]
+    where = device.name if device else record.settings.device
+    return Table(
+        [column for column in COLUMNS if column.name not in constant], rows, ", ".join((f"Speed on {where}", *named))
+    )
+
+
+def _with_interval(value: dict[str, float]) -> str:
+    """The median and the farther end of its interval, as a share: 25.3 ±4%."""
+    reach = max(value["high"] - value["median"], value["median"] - value["low"])
+    return f"{significant(3)(value['median'])} ±{reach / value['median']:.0%}"
+
+
+COLUMNS = (
+    Column("model", "model"),
+    Column("batch_size", "batch", justify="right"),
+    Column("dtype", "dtype"),
+    Column("exit_rate", "exit rate", "", fixed(2), "right"),
+    Column("expected_macs", "GMACs", "", scaled(1e9, 2), "right"),
+    Column("images_per_second", "images/s", "", _with_interval, "right"),
+    Column("promised_speedup", "speed-up promised", "", fixed(2), "right"),
+    Column("realised_speedup", "realised", "", fixed(2), "right"),
+    Column("realised_over_promised", "of the promise", "%", scaled(0.01, 0), "right"),
+)

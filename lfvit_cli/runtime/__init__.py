@@ -1,0 +1,1 @@
+"""How a network runs over batches: device, precision, compilation, the exit itself."""

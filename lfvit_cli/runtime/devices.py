@@ -1,0 +1,106 @@
+"""Devices: the best there is, what it can compute in, waiting for it, and the memory it peaks at."""
+
+import threading
+from collections.abc import Callable
+
+import psutil
+import torch
+from torch.nn import functional as F
+
+from lfvit_cli.runtime.errors import RuntimeSettingError
+
+SAMPLING_SECONDS = 0.002
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The named device, or for ``auto`` the best there is: CUDA, else MPS, else the CPU.
+
+    Raises:
+        RuntimeSettingError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise RuntimeSettingError(f"{name!r} is no device", "Use auto, cpu, cuda, cuda:N or mps.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeSettingError("there is no CUDA device that PyTorch can use", "Use --device cpu, or auto.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RuntimeSettingError(f"there is no {name}", f"Use cuda:0 to cuda:{torch.cuda.device_count() - 1}.")
+    if device.type == "mps" and not _has_mps():
+        raise RuntimeSettingError("there is no MPS device that PyTorch can use", "Use --device cpu, or auto.")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise RuntimeSettingError(f"{name!r} is not supported", "Use auto, cpu, cuda, cuda:N or mps.")
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """A floating-point type by its name, tried on the device with a small matrix product.
+
+    Raises:
+        RuntimeSettingError: no such type, or the device cannot compute in it.
+    """
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise RuntimeSettingError(f"{name!r} is no precision", "Use float32, bfloat16 or float16.")
+    try:
+        ones = torch.ones(8, 8, dtype=dtype, device=device)
+        F.linear(ones, ones)
+    except (RuntimeError, TypeError) as error:
+        raise RuntimeSettingError(f"{device} cannot compute in {name}", "Use float32.") from error
+    return dtype
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all it was given; nothing to wait for on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def peak_memory(device: torch.device, run: Callable[[], object]) -> int | None:
+    """Bytes at the peak of one call.
+
+    On CUDA what PyTorch had allocated; on a CPU the process's resident memory, sampled; None where neither is known.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        synchronise(device)
+        return int(torch.cuda.max_memory_allocated(device))
+    if device.type == "cpu":
+        return _peak_resident(run)
+    run()
+    return None
+
+
+def _peak_resident(run: Callable[[], object]) -> int:
+    process, done = psutil.Process(), threading.Event()
+    peak = process.memory_info().rss
+
+    def sample() -> None:
+        nonlocal peak
+        while not done.wait(SAMPLING_SECONDS):
+            peak = max(peak, process.memory_info().rss)
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        run()
+    finally:
+        done.set()
+        sampler.join()
+    return max(peak, process.memory_info().rss)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device or the machine has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
