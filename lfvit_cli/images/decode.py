@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike, fspath
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -37,16 +38,16 @@ def open_image(path: str | PathLike[str]) -> Image.Image:
         return decode_image(path)
 
 
-def decode_image(path: str | PathLike[str]) -> Image.Image:
-    """Do the work of `open_image`, letting the warnings of Pillow pass."""
+def decode_image(file: str | PathLike[str] | IO[bytes]) -> Image.Image:
+    """Do the work of `open_image`, also on an open file, letting the warnings of Pillow pass."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return to_rgb(ImageOps.exif_transpose(image))
     # Pillow's readers raise whatever a damaged file trips them into: OSError, SyntaxError, struct.error, KeyError, ...
     except Exception as error:
         raise UnreadableImageError(
-            f"cannot read the image {fspath(path)!r}: {_reason(error)}",
+            f"cannot read the image{_name(file)}: {_reason(error)}",
             "Replace the file by a complete image, or remove it.",
         ) from error
 
@@ -59,7 +60,12 @@ def pillow_warnings_ignored() -> Iterator[None]:
         yield
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a decoded picture of any mode to 8-bit RGB.
+
+    Raises:
+        ValueError: its values have no agreed brightness range.
+    """
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed brightness range")
     if image.mode in _DEEP_GREY_MODES:
@@ -76,6 +82,10 @@ def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
     if values.min() < 0 or values.max() > _DEEP_GREY_MAXIMUM:
         raise ValueError("grey values outside 0..65535 have no agreed brightness range")
     return Image.fromarray(np.rint(values / 257).astype(np.uint8)).convert("RGB")
+
+
+def _name(file: str | PathLike[str] | IO[bytes]) -> str:
+    return f" {fspath(file)!r}" if isinstance(file, (str, PathLike)) else ""
 
 
 def _reason(error: Exception) -> str:

@@ -33,6 +33,17 @@ def sample(listing: Listing, limit: int, *, seed: int = 0) -> Listing:
     return listing.select(sorted(index for _, _, index in sorted(turns)[:limit]))
 
 
+def choose(count: int, limit: int, *, seed: int = 0) -> list[int]:
+    """Choose `limit` of `count` places, in ascending order, where no classes are known.
+
+    Raises:
+        ImagesError: the limit is less than one.
+    """
+    if limit < 1:
+        raise ImagesError(f"a sample of {limit} images is empty", "Choose a limit of 1 or more.")
+    return sorted(sorted(range(count), key=lambda place: _rank(seed, str(place)))[:limit])
+
+
 def _rank(seed: int, name: str) -> bytes:
     # A hash, because the streams of random generators differ between versions of their libraries.
     return hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogateescape")).digest()

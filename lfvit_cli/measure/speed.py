@@ -1,5 +1,6 @@
 """The benchmark: networks side by side on real photos, the speed-up promised beside the one realised."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -131,20 +132,22 @@ def _time_groups(
             threshold = _threshold(runner, images[entrant.transform], settings)
             contenders[entrant.name] = Contender(entrant.name, runner, images[entrant.transform], threshold)
         for batch_size in settings.batch_sizes:
-            yield _time_fitting(contenders, dtype, batch_size, settings, progress)
+            yield time_fitting(contenders, dtype, batch_size, settings, progress)
 
 
 def _threshold(runner: Runner, images: torch.Tensor, settings: BenchSettings) -> float:
     """The threshold given, or the measured confidence that lets the asked share of the photos exit."""
-    if settings.threshold is not None or len(runner.stages) == 1:
-        return settings.threshold or 0.0
+    if len(runner.stages) == 1:
+        return math.inf
+    if settings.threshold is not None:
+        return settings.threshold
     if settings.exit_rate == 0:
-        return float("inf")
+        return math.inf
     ranked = runner.first_confidences(images, settings.batch_sizes[0]).sort(descending=True).values
     return float(ranked[max(1, round(settings.exit_rate * len(ranked))) - 1])
 
 
-def _time_fitting(
+def time_fitting(
     contenders: dict[str, Contender], dtype: str, batch_size: int, settings: BenchSettings, progress: Progress
 ) -> Group:
     """Time a group at the batch size asked for, or at the largest half of it that fits in memory."""
@@ -164,7 +167,7 @@ def _time_fitting(
             raise MeasureError("not even a batch of one fits in memory", "Use a smaller network or image.") from error
     else:
         return Group(dtype, batch_size, contenders, timings)
-    return _time_fitting(contenders, dtype, batch_size // 2, settings, progress)
+    return time_fitting(contenders, dtype, batch_size // 2, settings, progress)
 
 
 def _row(group: Group, entrant: Entrant, entrants: Sequence[Entrant], settings: BenchSettings) -> BenchRow:

@@ -12,7 +12,6 @@ from torch import Tensor
 from lfvit_cli.runtime.devices import synchronise
 from lfvit_cli.runtime.runner import Runner
 
-WARM_UP_BATCHES = 2
 IMAGES_PER_ROUND = 32
 
 Progress = Callable[[int, int, str], None]
@@ -83,8 +82,7 @@ def time_rounds(
     """
     stream = photo_stream(len(contenders[0].images), batch_size, seed)
     for contender in contenders:
-        for _ in range(WARM_UP_BATCHES):
-            _answer(contender, contender.images[next(stream)])
+        _warm_up(contender, next(photo_stream(len(contender.images), batch_size, seed)))
     timings = {contender.name: Timings() for contender in contenders}
     done = 0
     while done < min_rounds or min(sum(timing.rounds) for timing in timings.values()) < min_seconds:
@@ -128,6 +126,8 @@ def _time_batch(contender: Contender, images: Tensor) -> tuple[float, int]:
     return seconds, int(output.exited.sum())
 
 
-def _answer(contender: Contender, images: Tensor) -> None:
-    contender.runner(images, contender.threshold)
+def _warm_up(contender: Contender, indices: Tensor) -> None:
+    """Run all stages on a whole batch, then as the timed batches will run."""
+    for threshold in dict.fromkeys((math.inf, contender.threshold)):
+        contender.runner(contender.images[indices], threshold)
     synchronise(contender.runner.device)

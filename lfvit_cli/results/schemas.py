@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from lfvit_cli.measure.record import Record
 
 # Kind of record: where its type is defined, "module:class" below lfvit_cli. Imported only when asked for.
-RECORD_TYPES: dict[str, str] = {"bench": "measure.speed_record:BenchRecord"}
+RECORD_TYPES: dict[str, str] = {
+    "bench": "measure.speed_record:BenchRecord",
+    "sweep": "analysis.sweep:SweepRecord",
+}
 
 
 def record_type(kind: str) -> "type[Record]":

@@ -1,5 +1,6 @@
 """A sweep as people read it: the table of operating points, the report, and its files."""
 
+import csv
 import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ def aim(target: "Target") -> str:
             return f"exit rate of at least {100 * target.value:.4g} %"
 
 
-def curve_csv(sweeps: "Sequence[Sweep]") -> bytes:
+def curve_csv(sweeps: "Sequence[Sweep]") -> str:
     """Return every point of every curve as CSV."""
     points = [(sweep.name, point) for sweep in sweeps for point in sweep.curve]
     columns: dict[str, list[Any]] = {"model": [name for name, _ in points]}
@@ -77,7 +78,7 @@ def curve_csv(sweeps: "Sequence[Sweep]") -> bytes:
     return _csv(columns)
 
 
-def classes_csv(sweeps: "Sequence[Sweep]") -> bytes:
+def classes_csv(sweeps: "Sequence[Sweep]") -> str:
     """Return every class of every sweep as CSV."""
     rows = [{"model": sweep.name, **outcome.model_dump()} for sweep in sweeps for outcome in sweep.classes]
     return _csv({name: [row[name] for row in rows] for name in rows[0]})
@@ -267,10 +268,9 @@ def _as_list(threshold: "float | tuple[float, ...] | None") -> list[float]:
     return list(threshold) if isinstance(threshold, tuple) else [threshold]
 
 
-def _csv(columns: dict[str, list[Any]]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.csv
-
-    buffer = io.BytesIO()
-    pyarrow.csv.write_csv(pa.table(columns), buffer)
-    return buffer.getvalue()
+def _csv(columns: dict[str, list[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()

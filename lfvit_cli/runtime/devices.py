@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from lfvit_cli.runtime.errors import RuntimeSettingError
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SAMPLING_SECONDS = 0.002
 
 
@@ -41,9 +42,9 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     Raises:
         RuntimeSettingError: no such type, or the device cannot compute in it.
     """
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise RuntimeSettingError(f"{name!r} is no precision", "Use float32, bfloat16 or float16.")
+    if name not in DTYPES:
+        raise RuntimeSettingError(f"{name!r} is no precision", f"Use {', '.join(DTYPES)}.")
+    dtype = DTYPES[name]
     try:
         ones = torch.ones(8, 8, dtype=dtype, device=device)
         F.linear(ones, ones)

@@ -1,0 +1,1 @@
+"""What measurements mean: exit curves, operating points and intervals, from tables alone."""

@@ -1,0 +1,197 @@
+"""Everything that one predictions table tells about its early exit, as a record."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from lfvit_cli.analysis.area import Area, area_under
+from lfvit_cli.analysis.calibration import Calibration, calibration
+from lfvit_cli.analysis.classes import ClassOutcome, class_outcomes
+from lfvit_cli.analysis.exits import Criterion, ExitCurve, exit_curve
+from lfvit_cli.analysis.intervals import wilson
+from lfvit_cli.analysis.operating_points import Aim, OperatingPoint, Target, operating_points
+from lfvit_cli.analysis.references import ReferencePoint, reference_curves
+from lfvit_cli.measure.predictions_table import Predictions, PredictionsMetadata
+from lfvit_cli.measure.record import Facts, Record, capture_environment, command_line, now
+
+DEFAULT_TARGETS = tuple(Target(aim=Aim.MAX_DROP, value=drop) for drop in (0.0, 0.005, 0.01, 0.02))
+
+
+class CurvePoint(Facts):
+    """What one exit threshold gives over all images.
+
+    Attributes:
+        threshold: an image exits at a value of the criterion at least this high (an entropy: at most). The point of no
+            exit has one that no image reaches: 2, or -1 for an entropy. One a stage where there are more than two
+            stages; None where there is one stage.
+        exit_rate: share of images that never reach the last stage.
+        top1: share answered correctly, with its 95 % Wilson interval.
+        top5: share with the label among the five most probable; None if unknown.
+        macs: expected MACs of one image; None if unknown.
+        macs_p95: the least MACs that cover 95 % of the images; None if unknown.
+        harm_rate: share of images that the first stage has right and the answer has wrong.
+        gain_rate: share of images that the first stage has wrong and the answer has right.
+    """
+
+    threshold: float | tuple[float, ...] | None
+    exit_rate: float
+    top1: float
+    top1_low: float
+    top1_high: float
+    top5: float | None
+    macs: float | None
+    macs_p95: int | None
+    harm_rate: float
+    gain_rate: float
+
+
+_CURVE = TypeAdapter(tuple[CurvePoint, ...])
+
+
+class Sweep(Facts):
+    """Everything that one predictions table tells about its early exit.
+
+    Attributes:
+        name: the model, or the predictions file's name where the model is unknown.
+        file: the predictions file, as given.
+        images: number of images.
+        source: circumstances of the predictions; null where unknown.
+        curve: a point for every distinct confidence and one for no exit; the Pareto front with more than two stages.
+        operating_points: thresholds chosen on one half of the images and reported on the other.
+        reference_curves: `oracle`, `random`, and `{stage}_only`; straight between their points.
+        area: area under the curve; None with one stage.
+        calibration: confidence against accuracy, by stage.
+        class_threshold: the threshold of the class table, the first operating point's; no exit where there is none.
+        classes: every class over all images, the greatest loss first.
+    """
+
+    name: str
+    file: str
+    images: int
+    source: PredictionsMetadata
+    curve: tuple[CurvePoint, ...]
+    operating_points: tuple[OperatingPoint, ...]
+    reference_curves: dict[str, tuple[ReferencePoint, ...]]
+    area: Area | None
+    calibration: tuple[Calibration, ...]
+    class_threshold: float | tuple[float, ...] | None
+    classes: tuple[ClassOutcome, ...]
+
+
+class SweepSettings(Facts):
+    """What the numbers of a sweep depend on.
+
+    Attributes:
+        targets: what thresholds were chosen for.
+        repeats: number of random splits into calibration and held-out half.
+        seed: of the splits and of the bootstrap.
+    """
+
+    criterion: Criterion = Criterion.CONFIDENCE
+    targets: tuple[Target, ...] = DEFAULT_TARGETS
+    repeats: int = 20
+    seed: int = 0
+
+
+class SweepRecord(Sweep, Record):
+    """A sweep with its circumstances, and those of further predictions tables compared with it.
+
+    Attributes:
+        others: the sweeps of the further tables.
+    """
+
+    kind: Literal["sweep"] = "sweep"
+    schema_version: Literal[1] = 1
+    settings: SweepSettings
+    others: tuple[Sweep, ...]
+
+
+def sweep(predictions: Predictions, file: str, name: str, settings: SweepSettings) -> Sweep:
+    """Analyse one predictions table.
+
+    Args:
+        predictions: all labelled.
+        file: where they come from, as given.
+        name: what to call them.
+        settings: what to choose thresholds for, and how.
+
+    Raises:
+        AnalysisError: a target cannot be reached, or the criterion's column is missing.
+    """
+    curve = exit_curve(predictions, settings.criterion)
+    references = reference_curves(predictions)
+    staged = len(predictions.stages) > 1
+    chosen = (
+        operating_points(
+            predictions, settings.targets, settings.criterion, repeats=settings.repeats, seed=settings.seed
+        )
+        if staged
+        else ()
+    )
+    thresholds = chosen[0].thresholds if chosen else tuple(float(value) for value in curve.thresholds[-1])
+    return Sweep(
+        name=name,
+        file=file,
+        images=len(predictions),
+        source=predictions.metadata,
+        curve=curve_points(curve),
+        operating_points=chosen,
+        reference_curves=references,
+        area=area_under(curve, references["oracle"], references["random"]) if staged else None,
+        calibration=calibration(predictions),
+        class_threshold=single(thresholds),
+        classes=class_outcomes(predictions, thresholds, settings.criterion),
+    )
+
+
+def sweep_record(sweeps: Sequence[Sweep], settings: SweepSettings) -> SweepRecord:
+    """Put the circumstances of this process to one or more sweeps; the first is the record's own."""
+    first, *others = sweeps
+    return SweepRecord(
+        **dict(first),
+        created=now(),
+        command=command_line(),
+        environment=capture_environment(),
+        settings=settings,
+        warnings=tuple(warning for each in sweeps for warning in _warnings(each)),
+        others=tuple(others),
+    )
+
+
+def curve_points(curve: ExitCurve) -> tuple[CurvePoint, ...]:
+    """Turn a curve into one object a threshold."""
+    unknown = [None] * len(curve)
+    low, high = wilson(curve.correct, curve.images)
+    columns: dict[str, list[Any]] = {
+        "threshold": [single(tuple(row)) for row in curve.thresholds.tolist()],
+        "exit_rate": curve.exit_rate.tolist(),
+        "top1": curve.top1.tolist(),
+        "top1_low": low.tolist(),
+        "top1_high": high.tolist(),
+        "top5": unknown if curve.top5 is None else curve.top5.tolist(),
+        "macs": unknown if curve.macs is None else curve.macs.tolist(),
+        "macs_p95": unknown if curve.macs_p95 is None else curve.macs_p95.tolist(),
+        "harm_rate": curve.harm_rate.tolist(),
+        "gain_rate": curve.gain_rate.tolist(),
+    }
+    rows = zip(*columns.values(), strict=True)
+    return _CURVE.validate_python([dict(zip(columns, row, strict=True)) for row in rows])
+
+
+def single(thresholds: tuple[float, ...]) -> float | tuple[float, ...] | None:
+    """Give the threshold of two stages as a number, of more as it is, and of one as None."""
+    if len(thresholds) > 1:
+        return thresholds
+    return thresholds[0] if thresholds else None
+
+
+def _warnings(each: Sweep) -> list[str]:
+    said = []
+    if each.source.macs is None:
+        said.append(f"{each.name}: the MACs are unknown; give them as --macs")
+    if each.source.trained is False:
+        said.append(f"{each.name}: the weights are untrained, so its accuracy means nothing")
+    if len(each.source.stages) == 1:
+        said.append(f"{each.name}: one stage only, so a point and no curve")
+    return said

@@ -1,0 +1,106 @@
+"""`lfvit bench` times real networks on real photos, writes its files whole, and refuses what it cannot do."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+from running import Run
+
+from lfvit_cli.images.demo import demo_photos
+from lfvit_cli.results.schemas import shipped_schema
+
+NARROW = "embed_dim=48,num_heads=3,depth=2,num_classes=10"
+LF, DEIT = f"lf_deit_tiny:{NARROW}", f"deit_tiny_patch16_224:{NARROW}"
+QUICK = ["--seconds", "0", "--photos", "24", "--device", "cpu"]
+
+
+def test_it_prints_the_record_and_writes_all_files(lfvit: Run, tmp_path: Path) -> None:
+    """JSON on standard output, talk on standard error, five files, a record that fits the shipped schema."""
+    done = lfvit("bench", LF, DEIT, "--reference", DEIT, "--batch-size", "4,8", *QUICK, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    jsonschema.validate(record, shipped_schema("bench"))
+    folder = tmp_path / "reports/bench"
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["bench.csv", "bench.json", "bench.md", "speed-vs-cost.png", "speed-vs-cost.svg"]
+    assert json.loads((folder / "bench.json").read_text()) == record
+    assert [(row["model"], row["batch_size"]) for row in record["rows"]] == [(LF, 4), (DEIT, 4), (LF, 8), (DEIT, 8)]
+    assert {"median", "low", "high"} <= set(record["rows"][0]["images_per_second"])
+    assert record["command"][:2] == ["lfvit", "bench"]
+    assert "random weights" in done.stderr
+    rows = list(csv.DictReader((folder / "bench.csv").read_text().splitlines()))
+    assert float(rows[0]["images_per_second_median"]) == record["rows"][0]["images_per_second"]["median"]
+    assert (folder / "speed-vs-cost.png").read_bytes().startswith(b"\x89PNG")
+    assert f"| {LF}" in (folder / "bench.md").read_text()
+
+
+def test_a_folder_of_photos_can_be_given(lfvit: Run, tmp_path: Path) -> None:
+    """Flat, with an unreadable file among them; a table for people by default."""
+    listing = demo_photos("test")
+    for index in range(5):
+        (tmp_path / f"photo {index}.jpg").write_bytes(listing.file(index).read_bytes())
+    (tmp_path / "photo 5.jpg").write_text("no picture")
+    done = lfvit("bench", DEIT, "--reference", DEIT, "--data", str(tmp_path), *QUICK, "-o", "here")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 6 photos cannot be read" in done.stderr
+    assert "images/s" in done.stdout
+    assert json.loads((tmp_path / "here/bench.json").read_text())["decoding"][0]["photos"] == 5
+
+
+def test_weights_can_be_given(lfvit: Run, run_python: Run) -> None:
+    """They set the number of classes, and the row says that it is trained."""
+    program = f"""
+from safetensors.torch import save_file
+from lfvit_cli.networks.build import build
+save_file(build({LF!r}).state_dict(), "lf.safetensors")
+"""
+    assert run_python("-c", program).returncode == 0
+    spec = LF.replace(",num_classes=10", "")
+    done = lfvit(
+        "bench", spec, "--reference", spec, "--checkpoint", f"{spec}=lf.safetensors", *QUICK, "--format", "json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"][0]["trained"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["no_such_net"], 1, "no model is called 'no_such_net'"),
+        ([DEIT, "--data", "nowhere"], 1, "there is no folder 'nowhere'"),
+        ([DEIT, "--device", "tpu"], 1, "Use auto, cpu, cuda"),
+        ([DEIT, "--checkpoint", "lost.pth"], 1, "there is no checkpoint lost.pth"),
+        ([LF, DEIT, "--checkpoint", "lost.pth"], 2, "MODEL=SOURCE"),
+        ([DEIT, "--exit-rate", "2"], 2, "--exit-rate"),
+        ([DEIT, "--threshold", "-0.1"], 2, "--threshold"),
+        ([DEIT, "--batch-size", "0"], 2, "--batch-size"),
+        ([DEIT, "--dtype", "int8"], 2, "--dtype"),
+        ([DEIT, "--output", "/proc/nothing"], 1, "cannot write to /proc/nothing"),
+    ],
+)
+def test_bad_input_is_one_clear_line(lfvit: Run, tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
+    """No traceback, and no file left behind."""
+    done = lfvit("bench", *QUICK, "--reference", DEIT, *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(os.environ.get("CUDA_VISIBLE_DEVICES") not in (None, ""), reason="shows a machine without CUDA")
+def test_cuda_asked_for_and_absent_says_what_to_use(lfvit: Run) -> None:
+    """With every CUDA device hidden, as on a machine that has none."""
+    done = lfvit("bench", DEIT, "--device", "cuda", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 1
+    assert "there is no CUDA device that PyTorch can use. Use --device cpu, or auto." in done.stderr
+
+
+def test_debug_shows_the_traceback(lfvit: Run) -> None:
+    """For whoever has to find the cause."""
+    done = lfvit("--debug", "bench", "no_such_net", *QUICK)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+    assert "UnknownModelError" in done.stderr

@@ -1,0 +1,168 @@
+"""`lfvit sweep-threshold`, as a person at a terminal meets it."""
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+from made_predictions import random_predictions
+from PIL import Image
+from running import Run
+
+from lfvit_cli.analysis.sweep import SweepRecord
+from lfvit_cli.measure.predictions_table import Predictions, write_predictions
+
+FILES = {
+    "calibration.png",
+    "classes.csv",
+    "curve.csv",
+    "curve.json",
+    "curve.png",
+    "curve.svg",
+    "report.md",
+}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Predictions:
+    """Predictions of 150 images, in p.parquet and, bare, in bare.csv."""
+    made = random_predictions(150)
+    write_predictions(tmp_path / "p.parquet", made)
+    columns: dict[str, object] = {"label": made.labels}
+    for stage, answers in made.stages.items():
+        columns |= {f"{stage}_prediction": answers.prediction, f"{stage}_confidence": answers.confidence}
+    pd.DataFrame(columns).to_csv(tmp_path / "bare.csv", index=False)
+    return made
+
+
+@pytest.mark.usefixtures("table")
+def test_files_are_written_and_the_table_is_short(lfvit: Run, tmp_path: Path) -> None:
+    """A run writes every file, whole, and shows the few thresholds that a person would choose from."""
+    done = lfvit("sweep-threshold", "p.parquet", COLUMNS="160")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "reports" / "sweep"
+    assert {file.name for file in folder.iterdir()} == FILES
+    assert len(done.stdout.splitlines()) < 15
+    for words in ("no drop", "drop of at most 1 point ", "location only", "focus only"):
+        assert words in done.stdout
+    with Image.open(folder / "curve.png") as picture:
+        assert picture.size > (1000, 600)
+    assert ET.parse(folder / "curve.svg").getroot().tag.endswith("svg")  # noqa: S314 - our own file
+    report = (folder / "report.md").read_text()
+    assert "| location |" in report
+    assert "![Accuracy against cost](curve.png)" in report
+
+
+def test_json_is_the_record(lfvit: Run, tmp_path: Path, table: Predictions) -> None:
+    """--format json prints the stored record: a point for every distinct confidence, and one for no exit."""
+    done = lfvit("sweep-threshold", "p.parquet", "--format", "json", "--repeats", "2")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, SweepRecord.model_json_schema(mode="serialization"))
+    assert document == json.loads((tmp_path / "reports/sweep/curve.json").read_text())
+    sure = table.stages["location"].confidence
+    assert len(document["curve"]) == len(np.unique(sure)) + 1
+    for point in document["curve"]:
+        assert point["exit_rate"] == np.mean(sure >= point["threshold"])
+    assert document["reference_curves"].keys() == {"oracle", "random", "location_only", "focus_only"}
+    assert document["environment"]["packages"]["lfvit"]
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "reports/sweep/curve.csv").read_text())))
+    assert [float(row["top1"]) for row in rows] == [point["top1"] for point in document["curve"]]
+
+
+@pytest.mark.usefixtures("table")
+def test_torch_is_never_imported(run_python: Run) -> None:
+    """Given predictions, the whole command runs without PyTorch."""
+    done = run_python("-X", "importtime", "-m", "lfvit_cli", "sweep-threshold", "p.parquet", "--published")
+    assert done.returncode == 0, done.stderr
+    modules = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "matplotlib" in modules
+    assert modules.isdisjoint({"torch", "timm", "torchvision"})
+
+
+@pytest.mark.usefixtures("table")
+def test_aims_can_be_chosen(lfvit: Run) -> None:
+    """Each aim is a row, in the order budget, drop, accuracy, exit rate; the accuracy may be a share or per cent."""
+    aims = ["--exit-rate", "0.5", "--budget", "2.5", "--min-accuracy", "0.7", "--min-accuracy", "70", "--max-drop", "3"]
+    done = lfvit("sweep-threshold", "p.parquet", *aims, "--format", "json")
+    targets = json.loads(done.stdout)["settings"]["targets"]
+    assert [(target["aim"], target["value"]) for target in targets] == [
+        ("budget", 2.5e9),
+        ("max_drop", 0.03),
+        ("min_accuracy", 0.7),
+        ("min_accuracy", 0.7),
+        ("exit_rate", 0.5),
+    ]
+
+
+@pytest.mark.usefixtures("table")
+def test_several_files_are_compared(lfvit: Run, tmp_path: Path) -> None:
+    """Two models of the same name are told apart by their files, and a network with one stage joins them."""
+    write_predictions(tmp_path / "q.parquet", random_predictions(100, seed=1))
+    single = random_predictions(100, stages=("full",))
+    metadata = single.metadata.model_copy(update={"model": "deit"})
+    write_predictions(tmp_path / "r.parquet", Predictions(single.images, single.labels, single.stages, metadata))
+    done = lfvit("sweep-threshold", "p.parquet", "q.parquet", "r.parquet", "--format", "csv", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    models = {row["model"] for row in csv.DictReader(io.StringIO(done.stdout))}
+    assert models == {"lf_deit_small (p)", "lf_deit_small (q)", "deit"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == FILES
+    assert len(json.loads((tmp_path / "out/curve.json").read_text())["others"]) == 2
+
+
+@pytest.mark.usefixtures("table")
+def test_bare_csv_shows_what_is_unknown(lfvit: Run, tmp_path: Path) -> None:
+    """A file of another tool is swept: without MACs, and with them when they are given."""
+    done = lfvit("sweep-threshold", "bare.csv", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["source"]["model"] is document["curve"][0]["macs"] is None
+    assert "bare: the MACs are unknown" in done.stderr
+    assert "| model             | unknown" in (tmp_path / "reports/sweep/report.md").read_text()
+
+    given = lfvit("sweep-threshold", "bare.csv", "--macs", "1.102,2.709", "--format", "json")
+    curve = json.loads(given.stdout)["curve"]
+    assert (curve[0]["macs"], curve[-1]["macs"]) == (1.102e9, 3.811e9)
+    assert "unknown" not in given.stderr
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 2, "Pass predictions: a file from `lfvit evaluate`"),
+        (("absent.parquet",), 1, "error: predictions 'absent.parquet': no such file. Make one with `lfvit evaluate`"),
+        (("p.parquet", "--budget", "0.5"), 1, "The reachable range is 1.102 to 3.811 GMACs"),
+        (("bare.csv", "--budget", "2"), 1, "error: a budget needs MACs"),
+        (("bare.csv", "--criterion", "entropy"), 1, "the predictions have no entropy column"),
+        (("p.parquet", "--exit-rate", "1.2"), 2, "Invalid value for '--exit-rate'"),
+        (("p.parquet", "--macs", "1,2"), 2, "given 1 times for 0 files without MACs"),
+        (("bare.csv", "--macs", "many"), 2, "'many' is no list of GMACs"),
+        (("bare.csv", "--macs", "1,2,3"), 1, "3 MACs given for the stages location, focus"),
+        (("p.parquet", "-o", "p.parquet/out"), 1, "cannot write to"),
+    ],
+)
+def test_what_cannot_be_done_is_told(
+    lfvit: Run, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    """A question that cannot be answered is one clear line with its remedy, and nothing is half-written."""
+    done = lfvit("sweep-threshold", *arguments, COLUMNS="300")
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not list(tmp_path.rglob("curve.*"))
+
+
+@pytest.mark.usefixtures("table")
+def test_the_same_seed_gives_the_same_files(lfvit: Run, tmp_path: Path) -> None:
+    """Running twice gives the same files byte for byte, but for the time of the run."""
+    for folder in ("one", "two"):
+        assert lfvit("sweep-threshold", "p.parquet", "-o", folder, "--seed", "7").returncode == 0
+    for name in FILES - {"curve.json", "report.md"}:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

@@ -1,0 +1,59 @@
+"""The figure of speed against cost shows what the record holds."""
+
+import pytest
+
+from lfvit_cli.figures.speed import speed_figure
+from lfvit_cli.figures.style import render
+from lfvit_cli.images.demo import demo_photos
+from lfvit_cli.measure.speed import run_bench
+from lfvit_cli.measure.speed_record import BenchRecord, BenchSettings
+
+NARROW = "embed_dim=48,num_heads=3,depth=2,num_classes=10"
+LF, DEIT = f"lf_deit_tiny:{NARROW}", f"deit_tiny_patch16_224:{NARROW}"
+
+
+@pytest.fixture(scope="module")
+def record() -> BenchRecord:
+    """Two narrow networks at two batch sizes."""
+    listing = demo_photos("test")
+    settings = BenchSettings(
+        models=(LF, DEIT),
+        reference=DEIT,
+        data="photos",
+        listing_sha256=listing.sha256,
+        max_photos=16,
+        batch_sizes=(4, 8),
+        device="cpu",
+        min_seconds=0.0,
+    )
+    return run_bench(settings, listing, lambda *_: None)
+
+
+def test_there_is_a_panel_for_each_batch_size_with_a_point_for_each_row(record: BenchRecord) -> None:
+    """At its GMACs and its images/s."""
+    panels = speed_figure(record).axes
+    assert [axes.get_title("left") for axes in panels] == ["batch 4, float32", "batch 8, float32"]
+    for axes, rows in zip(panels, (record.rows[:2], record.rows[2:]), strict=True):
+        points = [container.lines[0].get_xydata()[0].tolist() for container in axes.containers]
+        assert points == [[row.expected_macs / 1e9, row.images_per_second.median] for row in rows]
+
+
+def test_the_promise_passes_through_the_reference(record: BenchRecord) -> None:
+    """On it, MACs a second are those of the reference everywhere."""
+    axes = speed_figure(record).axes[0]
+    base = record.rows[1]
+    cost, speed = next(line for line in axes.lines if line.get_label() == "what the MACs promise").get_data()
+    assert cost * speed == pytest.approx(base.expected_macs / 1e9 * base.images_per_second.median)
+
+
+def test_it_says_that_weights_are_random(record: BenchRecord) -> None:
+    """Beside the exit rate that was measured."""
+    (legend,) = speed_figure(record).legends
+    text = legend.get_title().get_text()
+    assert "random weights" in text
+    assert f"{record.rows[0].exit_rate:.2f}" in text
+
+
+def test_the_same_record_gives_the_same_bytes(record: BenchRecord) -> None:
+    """So that a committed figure changes only with its numbers."""
+    assert render(speed_figure(record), "svg") == render(speed_figure(record), "svg")

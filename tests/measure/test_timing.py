@@ -1,0 +1,73 @@
+"""Timing is fair: the same photos for all, every photo used, the exits counted."""
+
+import pytest
+import timm
+import torch
+
+from lfvit_cli.measure.timing import Contender, batches_per_round, photo_stream, time_rounds
+from lfvit_cli.networks.staged import SingleStage
+from lfvit_cli.runtime.runner import Runner
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(1, 32), (8, 4), (31, 2), (32, 1), (256, 1)])
+def test_a_round_holds_at_least_32_photos(batch_size: int, batches: int) -> None:
+    """So that small batches are a mixture of photos that exit and photos that go on."""
+    assert batches_per_round(batch_size) == batches
+
+
+def test_every_photo_is_used_once_before_any_is_used_again() -> None:
+    """Also where batches do not divide the photos."""
+    stream = photo_stream(photos=10, batch_size=4, seed=3)
+    seen = torch.cat([next(stream) for _ in range(5)]).tolist()
+    assert sorted(seen[:10]) == list(range(10))
+    assert sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:]
+
+
+def test_a_seed_gives_the_same_order() -> None:
+    """And another seed another."""
+    first, again, other = (next(photo_stream(9, 9, seed)).tolist() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def contender(name: str, threshold: float) -> Contender:
+    """A network of one layer over eight photos."""
+    keywords = {"embed_dim": 48, "num_heads": 3, "depth": 1, "num_classes": 10}
+    torch.manual_seed(0)
+    network = timm.create_model(name, **keywords)
+    staged = network if name.startswith("lf") else SingleStage(network, 224)
+    return Contender(name, Runner(staged, CPU, torch.float32), torch.randn(8, 3, 224, 224), threshold)
+
+
+def test_all_contenders_get_as_many_rounds_and_every_batch_is_kept() -> None:
+    """Rounds go on until the least number and the least seconds are reached; exits are counted as they happen."""
+    contenders = [contender("lf_deit_tiny", 0.0), contender("deit_tiny_patch16_224", 0.0)]
+    reports: list[int] = []
+    seen = time_rounds(
+        contenders,
+        8,
+        min_rounds=3,
+        min_seconds=0.0,
+        seed=0,
+        progress=lambda done, _total, _what: reports.append(done),
+    )
+    assert reports == [1, 2, 3]
+    for timings in seen.values():
+        assert [len(batches) for batches in timings.seconds] == [4, 4, 4]
+        assert all(seconds > 0 for batches in timings.seconds for seconds in batches)
+        assert timings.rounds == [sum(batches) for batches in timings.seconds]
+    assert seen["lf_deit_tiny"].exited == [32, 32, 32]
+    assert seen["deit_tiny_patch16_224"].exited == [0, 0, 0]
+
+
+def test_the_least_seconds_are_reached_by_each() -> None:
+    """More rounds than the least number, where they are short."""
+    seen = time_rounds(
+        [contender("lf_deit_tiny", 2.0)], 8, min_rounds=1, min_seconds=0.3, seed=0, progress=lambda *_: None
+    )
+    timings = seen["lf_deit_tiny"]
+    assert sum(timings.rounds) >= 0.3
+    assert sum(timings.rounds[:-1]) < 0.3
+    assert set(timings.exited) == {0}

@@ -1,0 +1,170 @@
+"""Tests of networks/evo_vit.py."""
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from networks.cases import EVO_VIT, close, full_class_attention, golden_case, images, narrow
+from torch import Tensor
+
+from lfvit_cli.networks.errors import KeywordError
+from lfvit_cli.networks.staged import StageOutput
+
+TINY = "evo_deit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="module")
+def batch() -> Tensor:
+    """Four images of 64 pixels a side."""
+    return images(4, 64)
+
+
+@pytest.mark.parametrize("name", EVO_VIT)
+@torch.inference_mode()
+def test_golden(name: str) -> None:
+    """The answer is the authors', in both selection modes."""
+    case = golden_case(name)
+    assert close(case.network().begin(case.images).logits, case.expected["logits"])
+
+
+@pytest.mark.parametrize(("selection", "selections"), [("stage", 2), ("layer", 8)])
+@torch.inference_mode()
+def test_half_of_the_patches_is_kept_at_each_selection(batch: Tensor, selection: str, selections: int) -> None:
+    """Per stage there are two selections, per layer eight; each keeps half of the patches, in ascending order."""
+    output = narrow(TINY, selection=selection, img_size=64).begin(batch)
+    assert [kept.shape for kept in output.kept] == [(4, 8)] * selections
+    assert all(bool((kept.diff(dim=1) > 0).all()) for kept in output.kept)
+
+
+@torch.inference_mode()
+def test_the_first_selection_follows_layer_3s_class_attention(batch: Tensor) -> None:
+    """The patches kept are the top half by the sum over heads of the class row of the whole attention matrix."""
+    network = narrow(TINY, img_size=64)
+    projections: list[Tensor] = []
+    network.qks[3].qk.register_forward_hook(lambda _, __, output: projections.append(output))
+    kept = network.begin(batch).kept[0]
+    query, key = projections[0].chunk(2, dim=-1)
+    attention = full_class_attention(query, key, num_heads=3).sum(dim=1)
+    assert torch.equal(kept, attention.topk(8, dim=1).indices.sort(dim=1).values)
+
+
+@torch.inference_mode()
+def test_keeping_all_is_deit_with_mean_pooling(batch: Tensor) -> None:
+    """With keep_ratio 1 the network is timm's mean-pooled VisionTransformer with the same, merged, weights."""
+    network = narrow(TINY, keep_ratio=1.0, img_size=64)
+    plain = timm.create_model(
+        "deit_tiny_patch16_224", img_size=64, embed_dim=24, num_heads=3, num_classes=5, global_pool="avg"
+    ).eval()
+    plain.load_state_dict(_merged(network.state_dict()))
+    assert close(network(batch), plain(batch))
+
+
+def _merged(split: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Evo-ViT's published layout, with query-key and value apart, as timm's."""
+    merged = {key: value for key, value in split.items() if key.startswith(("cls_token", "pos_", "patch_", "head."))}
+    merged |= {f"fc_norm.{kind}": split[f"norm.{kind}"] for kind in ("weight", "bias")}
+    for layer in range(12):
+        for kind in ("weight", "bias"):
+            parts = (split[f"qks.{layer}.qk.{kind}"], split[f"vs.{layer}.v.{kind}"])
+            merged[f"blocks.{layer}.attn.qkv.{kind}"] = torch.cat(parts)
+            merged[f"blocks.{layer}.attn.proj.{kind}"] = split[f"projs.{layer}.{kind}"]
+            merged[f"blocks.{layer}.norm1.{kind}"] = split[f"norms.{layer}.{kind}"]
+    return merged | {key: value for key, value in split.items() if key.startswith("blocks.")}
+
+
+@torch.inference_mode()
+def test_only_kept_patches_run_after_the_first_selection(batch: Tensor) -> None:
+    """The MLPs see all 17 tokens in layers 0 to 3, and class token and half of the patches from there on."""
+    network = narrow(TINY, img_size=64)
+    tokens: list[int] = []
+    for block in network.blocks:
+        block.mlp.register_forward_hook(lambda _, __, output: tokens.append(output.shape[1]))
+    network(batch)
+    assert tokens == [17] * 4 + [9] * 8
+
+
+@torch.inference_mode()
+def test_training_heads_do_not_answer(batch: Tensor) -> None:
+    """The class token's norm and head change no answer at inference."""
+    network = narrow(TINY, img_size=64)
+    before = network(batch)
+    network.head_cls.weight.fill_(7.0)
+    network.norm_cls.weight.fill_(7.0)
+    assert torch.equal(network(batch), before)
+
+
+@torch.inference_mode()
+def test_answers_do_not_depend_on_companions(batch: Tensor) -> None:
+    """An image alone has the answer and the patches that it has in a batch."""
+    network = narrow(TINY, selection="layer", img_size=64)
+    together = network.begin(batch)
+    for row in range(len(batch)):
+        alone = network.begin(batch[row : row + 1])
+        assert close(alone.logits[0], together.logits[row])
+        assert all(torch.equal(a[0], b[row]) for a, b in zip(alone.kept, together.kept, strict=True))
+
+
+@pytest.mark.parametrize("side", [32, 112, 384])
+@torch.inference_mode()
+def test_any_image_size(side: int) -> None:
+    """Images of any multiple of the patch size run; an odd number of patches keeps the smaller half."""
+    output = narrow(TINY, img_size=side).begin(images(1, side))
+    assert output.logits.shape == (1, 5)
+    assert output.kept[0].shape == (1, (side // 16) ** 2 // 2)
+
+
+@torch.inference_mode()
+def test_a_shallow_network_selects_nothing(batch: Tensor) -> None:
+    """With four layers there is nothing left to select for."""
+    output = narrow(TINY, depth=4, img_size=64).begin(batch)
+    assert output.kept == ()
+    assert output.logits.shape == (4, 5)
+
+
+@torch.inference_mode()
+def test_bfloat16(batch: Tensor) -> None:
+    """In bfloat16 the network runs and keeps as many patches."""
+    output = narrow(TINY, img_size=64).bfloat16().begin(batch.bfloat16())
+    assert output.logits.dtype == torch.bfloat16
+    assert [kept.shape[1] for kept in output.kept] == [8, 8]
+
+
+@torch.inference_mode()
+def test_autocast(batch: Tensor) -> None:
+    """Under autocast, tokens that ran and tokens that waited join again."""
+    with torch.autocast("cpu", torch.bfloat16):
+        assert bool(narrow(TINY, img_size=64)(batch).isfinite().all())
+
+
+def test_gradients_flow(batch: Tensor) -> None:
+    """All weights get a gradient but those that answer for the class token in training."""
+    network = narrow(TINY, img_size=64).train()
+    network(batch).square().sum().backward()
+    still = {name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()}
+    assert still == {f"{part}.{kind}" for part in ("norm_cls", "head_cls") for kind in ("weight", "bias")}
+
+
+def test_has_one_stage(batch: Tensor) -> None:
+    """As a staged network it answers at once, and nothing resumes."""
+    network = narrow(TINY, img_size=64)
+    assert network.stages == ("full",)
+    with pytest.raises(NotImplementedError):
+        network.resume(batch, StageOutput(torch.zeros(4, 5)))
+    assert network.no_weight_decay() < {name for name, _ in network.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"selection": "never"}, "Use one of stage, layer"),
+        ({"keep_ratio": 0.0}, "keeps 0 of 196"),
+        ({"keep_ratio": 1.5}, "keep_ratio=1.5"),
+        ({"img_size": 100}, "multiple of the patch size"),
+        ({"num_heads": 5}, "num_heads=5"),
+    ],
+)
+def test_values_that_describe_no_network(keywords: dict[str, Any], words: str) -> None:
+    """Impossible values are refused in words that name the value or the remedy."""
+    with pytest.raises(KeywordError, match=words):
+        timm.create_model(TINY, **keywords)
