@@ -17,6 +17,9 @@ COMMANDS = {
     "models": "List the networks: stages, parameters, published figures.",
     "flops": "Count what every stage of a network costs.",
     "bench": "Time networks side by side on real photos.",
+    "evaluate": "Run every stage on every image, and keep what each answers.",
+    "visualize": "Show where a network looked in a photo, and why it stopped.",
+    "sweep-threshold": "Trace accuracy against cost over every exit threshold, and choose one to trust.",
 }
 
 

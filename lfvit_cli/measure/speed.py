@@ -14,7 +14,7 @@ from lfvit_cli.measure.cost import count_stages, expected_macs
 from lfvit_cli.measure.errors import MeasureError
 from lfvit_cli.measure.record import capture_environment, command_line, now
 from lfvit_cli.measure.speed_record import BenchRecord, BenchRow, BenchSettings, Decoding, RawTimings
-from lfvit_cli.measure.statistics import estimate
+from lfvit_cli.measure.statistics import estimate, ratio_of_totals
 from lfvit_cli.measure.timing import Contender, Progress, Timings, time_rounds
 from lfvit_cli.networks.build import build, evaluation_settings
 from lfvit_cli.runtime.devices import choose_device, choose_dtype, is_out_of_memory, peak_memory
@@ -174,8 +174,8 @@ def _row(group: Group, entrant: Entrant, entrants: Sequence[Entrant], settings: 
     reference = next(other for other in entrants if other.name == settings.reference)
     contender, seconds = group.contenders[entrant.name], group.timings[entrant.name].rounds
     batches = len(group.timings[entrant.name].seconds[0])
-    paired = [theirs / ours for theirs, ours in zip(group.timings[reference.name].rounds, seconds, strict=True)]
-    promised, realised = group.macs(reference) / group.macs(entrant), estimate(paired)
+    promised = group.macs(reference) / group.macs(entrant)
+    realised, low, high = ratio_of_totals(group.timings[reference.name].rounds, seconds)
     batch = contender.images[: group.batch_size]
     return BenchRow(
         model=entrant.name,
@@ -189,9 +189,9 @@ def _row(group: Group, entrant: Entrant, entrants: Sequence[Entrant], settings: 
         milliseconds_per_batch=estimate([1000 * taken / batches for taken in seconds]),
         peak_memory_bytes=peak_memory(contender.runner.device, lambda: contender.runner(batch, contender.threshold)),
         promised_speedup=promised,
-        realised_speedup=realised.median,
-        realised_speedup_interval=(realised.low, realised.high),
-        realised_over_promised=realised.median / promised,
+        realised_speedup=realised,
+        realised_speedup_interval=(low, high),
+        realised_over_promised=realised / promised,
         trained=entrant.trained,
     )
 

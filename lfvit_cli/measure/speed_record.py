@@ -63,7 +63,7 @@ class BenchRow(Facts):
         milliseconds_per_batch: over rounds, each round's mean.
         peak_memory_bytes: of one batch.
         promised_speedup: the reference's MACs over ``expected_macs``.
-        realised_speedup: median over rounds of the reference's time over this model's, on the same photos.
+        realised_speedup: the reference's time over this model's, over all rounds, on the same photos.
         realised_speedup_interval: its bootstrap 95 % interval, low and high.
         realised_over_promised: their ratio.
         trained: False for random weights: the speed is real, the answers are not.

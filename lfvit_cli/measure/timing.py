@@ -82,7 +82,8 @@ def time_rounds(
     """
     stream = photo_stream(len(contenders[0].images), batch_size, seed)
     for contender in contenders:
-        _warm_up(contender, next(photo_stream(len(contender.images), batch_size, seed)))
+        contender.runner.warm_up(contender.images[next(photo_stream(len(contender.images), batch_size, seed))])
+        synchronise(contender.runner.device)
     timings = {contender.name: Timings() for contender in contenders}
     done = 0
     while done < min_rounds or min(sum(timing.rounds) for timing in timings.values()) < min_seconds:
@@ -124,10 +125,3 @@ def _time_batch(contender: Contender, images: Tensor) -> tuple[float, int]:
         synchronise(device)
         seconds = time.perf_counter() - began
     return seconds, int(output.exited.sum())
-
-
-def _warm_up(contender: Contender, indices: Tensor) -> None:
-    """Run all stages on a whole batch, then as the timed batches will run."""
-    for threshold in dict.fromkeys((math.inf, contender.threshold)):
-        contender.runner(contender.images[indices], threshold)
-    synchronise(contender.runner.device)

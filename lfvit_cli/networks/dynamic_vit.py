@@ -40,7 +40,8 @@ class DynamicViT(nn.Module):
     Args:
         keep_ratio: rho; the k-th pruning leaves rho^k of all patches.
         token_ratio: the share left by each pruning, instead of powers of ``keep_ratio``.
-        pruning_layers: 0-based layers before which tokens are dropped.
+        pruning_layers: 0-based layers before which tokens are dropped; by default after each quarter of the depth
+            but the last (3, 6, 9 of 12).
         img_size: pixels a side, a multiple of ``patch_size``.
         patch_size: pixels a side of a patch.
         num_classes: K.
@@ -61,7 +62,7 @@ class DynamicViT(nn.Module):
         self,
         keep_ratio: float = 0.7,
         token_ratio: Sequence[float] | None = None,
-        pruning_layers: Sequence[int] = (3, 6, 9),
+        pruning_layers: Sequence[int] | None = None,
         img_size: int = 224,
         patch_size: int = 16,
         num_classes: int = 1000,
@@ -154,8 +155,9 @@ def _powers(keep_ratio: float, prunings: int) -> tuple[float, ...]:
     return tuple(keep_ratio**power for power in range(1, prunings + 1))
 
 
-def _layers(layers: Sequence[int], depth: int) -> tuple[int, ...]:
-    chosen = tuple(layers)
+def _layers(layers: Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    quarters = sorted({depth // 4, depth // 2, 3 * depth // 4})
+    chosen = tuple(quarters if layers is None else layers)
     if list(chosen) != sorted(set(chosen)) or not all(0 <= layer < depth for layer in chosen):
         raise KeywordError(
             f"pruning_layers={chosen} does not fit {depth} layers",

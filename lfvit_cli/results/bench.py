@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 LEGEND = """\
 GMACs are 10^9 multiply-accumulates an image, at the exit rate measured in the timed runs. The promised speed-up is
-the ratio of MACs to the reference's; the realised one is the median ratio of times, round by round on the same
+the ratio of MACs to the reference's; the realised one is the ratio of times over all rounds, on the same
 photos. Images/s: median over rounds, ± the farther end of its bootstrap
 95 % interval."""
 

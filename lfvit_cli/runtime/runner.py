@@ -38,6 +38,17 @@ class Runner:
         return early_exit(self, images, threshold)
 
     @torch.inference_mode()
+    def warm_up(self, images: Tensor) -> None:
+        """Run every stage once on the whole batch, and on one and two rows, which a compiler treats apart."""
+        state = self.begin(images)
+        for _ in self.stages[1:]:
+            for count in sorted({1, min(2, len(images)), len(images)}):
+                # Indexed as an exit indexes them, since a compiler also looks at how tensors lie in memory.
+                rows = torch.arange(count, device=self.device)
+                output = self.resume(images[rows], state[rows])
+            state = output
+
+    @torch.inference_mode()
     def first_confidences(self, images: Tensor, batch_size: int) -> Tensor:
         """(N,) float32 confidence of the first stage for each image, batch by batch, on the CPU."""
         return torch.cat([confidence(self.begin(batch).logits).cpu() for batch in images.split(batch_size)])

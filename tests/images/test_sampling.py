@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.images.errors import ImagesError
 from lfvit_cli.images.listing import Listing
-from lfvit_cli.images.sampling import sample
+from lfvit_cli.images.sampling import choose, sample
 
 LABELS = st.lists(st.integers(-1, 4), min_size=1, max_size=40)
 
@@ -55,3 +55,19 @@ def test_empty_sample_is_refused(limit: int) -> None:
     """A limit below one is an error."""
     with pytest.raises(ImagesError, match="is empty"):
         sample(demo_photos(), limit)
+
+
+@settings(deadline=None)
+@given(count=st.integers(1, 60), limit=st.integers(1, 80), seed=st.integers(0, 5))
+def test_places_are_chosen_in_order(count: int, limit: int, seed: int) -> None:
+    """As many places as asked, ascending, each once; a smaller choice is part of a larger."""
+    chosen = choose(count, limit, seed=seed)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == min(count, limit)
+    assert set(chosen) <= set(choose(count, limit + 1, seed=seed)) <= set(range(count))
+
+
+def test_an_empty_choice_is_refused() -> None:
+    """A limit below one is a mistake."""
+    with pytest.raises(ImagesError, match="a sample of 0 images is empty"):
+        choose(3, 0)

@@ -2,6 +2,7 @@
 
 import timm
 import torch
+import torch._dynamo
 
 from lfvit_cli.networks.lf_vit import LFViT
 from lfvit_cli.runtime.runner import Runner
@@ -62,3 +63,20 @@ def test_compiled_stages_give_the_same_answers() -> None:
         assert torch.equal(seen.exited, expected.exited)
         assert int((~seen.exited).sum()) == going_on
         torch.testing.assert_close(seen.logits, expected.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_warming_up_leaves_nothing_to_compile() -> None:
+    """Whatever number of rows goes on afterwards, no stage is compiled while it may be timed."""
+    runner, images = Runner(narrow(), CPU, torch.float32, compiled=True), torch.randn(4, 3, 224, 224)
+    runner.warm_up(images)
+    bounds = torch.cat((torch.zeros(1), runner.first_confidences(images, 4).sort().values, torch.tensor([2.0])))
+    compiled = compile_times_count()
+    for going_on in range(5):
+        output = runner(images, float(bounds[going_on : going_on + 2].mean()))
+        assert int((~output.exited).sum()) == going_on
+    assert compile_times_count() == compiled
+
+
+def compile_times_count() -> int:
+    """How many times PyTorch has compiled a frame so far."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
