@@ -19,7 +19,7 @@ COMMANDS = {
     "bench": "Time networks side by side on real photos.",
     "evaluate": "Run every stage on every image, and keep what each answers.",
     "visualize": "Show where a network looked in a photo, and why it stopped.",
-    "sweep-threshold": "Trace accuracy against cost over every exit threshold, and choose one to trust.",
+    "sweep-threshold": "Trace accuracy against cost, and choose a threshold to trust.",
 }
 
 

@@ -175,12 +175,12 @@ def _folder_in_name(data: str) -> Path | None:
 
 def _create(data: str, root: Path | None, split: str) -> Any:
     kind, _, _ = data.partition("/")
-    if find_spec(PACKAGES[kind]) is None:
-        package = PACKAGES[kind].replace("_", "-")
-        raise ImagesError(f"{data} needs the package {package}", f"Install it: pip install {package}")
     if kind in ("hfds", "hfids") and root is not None:
         # timm would take it for a cache, and fill it.
         raise ImagesError(f"{data} has no other root", f"Leave out --data-root; a folder is {kind}/FOLDER.")
+    if find_spec(PACKAGES[kind]) is None:
+        package = PACKAGES[kind].replace("_", "-")
+        raise ImagesError(f"{data} needs the package {package}", f"Install it: pip install {package}")
     if kind == "torch" and root is None:
         raise ImagesError(f"{data} needs the folder it lies in", "Add --data-root DIR.")
     try:

@@ -1,0 +1,222 @@
+"""`lfvit evaluate`: what every stage of a network answers for every image."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from lfvit_cli.console import talk
+from lfvit_cli.console.errors import FAILED, INTERRUPTED
+from lfvit_cli.console.options import (
+    MODEL_SYNTAX,
+    CheckpointOption,
+    DeviceOption,
+    DtypeOption,
+    FormatOption,
+    SeedOption,
+    ThreadsOption,
+)
+from lfvit_cli.console.progress import progress
+from lfvit_cli.console.tables import show_table
+from lfvit_cli.results.formats import count, scaled
+from lfvit_cli.results.tables import Column, Table
+
+if TYPE_CHECKING:
+    from lfvit_cli.measure.evaluation_job import EvaluationJob, EvaluationSettings
+    from lfvit_cli.measure.predictions import Evaluation
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+
+SHOWN = 3
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"The network, as {MODEL_SYNTAX}.")],
+    checkpoint: CheckpointOption = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Folder of class folders or of images, or wds/FOLDER, hfds/NAME, tfds/NAME, torch/NAME. "
+            "[default: the demo photos]",
+        ),
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", metavar="DIR", help="Where a wds/, tfds/ or torch/ data set lies.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Sub-folder, or split of a data set. [default: val or validation]")
+    ] = None,
+    class_map: Annotated[
+        Path | None,
+        typer.Option("--class-map", metavar="FILE", help="One class folder a line, or JSON {class folder: index}."),
+    ] = None,
+    crop_pct: Annotated[
+        float | None,
+        typer.Option("--crop-pct", min=0.01, max=1.0, help="Side of the crop over the resized short side."),
+    ] = None,
+    interpolation: Annotated[Interpolation | None, typer.Option("--interpolation", help="Of the resize.")] = None,
+    mean: Annotated[
+        str | None, typer.Option("--mean", metavar="R,G,B", help="Subtracted from each channel, on 0 to 1.")
+    ] = None,
+    std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Divides each channel.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images a batch.")] = 64,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=0, help="Processes that decode; 0 decodes in this one. [default: one a core]"),
+    ] = None,
+    threads: ThreadsOption = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="At most so many images, spread over the classes.")
+    ] = None,
+    seed: SeedOption = 0,
+    logits: Annotated[bool, typer.Option("--logits", help="Keep the logits too, as float16.")] = False,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PATH", help="Folder for the predictions, or a .parquet file.")
+    ] = Path("reports/predictions"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, and replace what is there.")] = False,
+    form: FormatOption = "table",
+) -> None:
+    """Run every stage on every image once, and keep what each answers in a predictions file.
+
+    All that is later asked of the early exit, such as lfvit sweep-threshold, is worked out from that file. An
+    interrupted evaluation is taken up where it stopped by the same command, and a finished one is not done again.
+
+    Several devices share the work: torchrun --nproc-per-node 2 -m lfvit_cli evaluate ..., or accelerate launch -m.
+    """
+    from lfvit_cli.images.demo import demo_folder
+    from lfvit_cli.measure.evaluation_job import EvaluationSettings
+
+    changes = {"crop_pct": crop_pct, "interpolation": interpolation, "mean": _channels(mean, "--mean")}
+    changes["std"] = _channels(std, "--std", positive=True)
+    settings = EvaluationSettings(
+        model=model,
+        checkpoint=checkpoint,
+        data=str(demo_folder()) if data is None else data,
+        data_root=data_root,
+        split="test" if data is None and split is None else split,
+        class_map=class_map,
+        transform={name: value for name, value in changes.items() if value is not None},
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        workers=workers,
+        threads=threads,
+        limit=limit,
+        seed=seed,
+        logits=logits,
+    )
+    evaluation = _evaluate(settings, output, fresh)
+    if evaluation is not None:
+        show_table(Table(COLUMNS, summary(evaluation), title=f"{model}, {len(evaluation.predictions)} images"), form)
+
+
+def _evaluate(settings: "EvaluationSettings", output: Path, fresh: bool) -> "Evaluation | None":
+    """Evaluate with talk and a progress bar; None in a process that leaves both to the main one."""
+    from lfvit_cli.measure.evaluation_job import prepare
+    from lfvit_cli.measure.processes import AlreadyTold
+
+    try:
+        job = prepare(settings, output, fresh=fresh)
+        if not job.processes.is_main:
+            _assist(job)
+            return None
+        _introduce(job)
+        evaluation = _run(job)
+    except AlreadyTold as error:
+        raise typer.Exit(FAILED) from error
+    _conclude(job, evaluation)
+    return evaluation
+
+
+def _run(job: "EvaluationJob") -> "Evaluation":
+    from lfvit_cli.measure.predictions import run
+
+    try:
+        with progress("Evaluating") as report:
+            return run(job, report)
+    except KeyboardInterrupt:
+        talk.note("what is done is saved: the same command goes on from there")
+        raise
+
+
+def _assist(job: "EvaluationJob") -> None:
+    """Do this process's share, and leave the talk to the main one."""
+    from lfvit_cli.measure.predictions import run
+
+    try:
+        run(job, lambda *_: None)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _introduce(job: "EvaluationJob") -> None:
+    for warning in job.warnings:
+        talk.warning(warning)
+    if job.finished is not None:
+        talk.note(f"this evaluation is done already: reusing {job.path} (--fresh does it again)")
+    elif job.done:
+        talk.note(f"going on where an earlier run stopped: {job.done} of {len(job.source)} images are done")
+
+
+def _conclude(job: "EvaluationJob", evaluation: "Evaluation") -> None:
+    if evaluation.skipped:
+        named = "; ".join(photo.reason for photo in evaluation.unreadable[:SHOWN])
+        more = f"; and {len(evaluation.unreadable) - SHOWN} more" if len(evaluation.unreadable) > SHOWN else ""
+        which = f": {named}{more}" if named else ""
+        talk.warning(f"{evaluation.skipped} of {len(job.source)} images could not be read and were skipped{which}")
+    if job.finished is None:
+        talk.note(f"predictions: {evaluation.path}")
+
+
+def summary(evaluation: "Evaluation") -> list[dict[str, Any]]:
+    """A row a stage: how often it is right, among the labelled images, and the MACs it adds."""
+    predictions = evaluation.predictions
+    known = predictions.labels >= 0
+    macs = predictions.metadata.macs or (None,) * len(predictions.stages)
+    rows = []
+    for (stage, answers), added in zip(predictions.stages.items(), macs, strict=True):
+        right = (answers.prediction == predictions.labels)[known]
+        rows.append(
+            {
+                "model": predictions.metadata.model,
+                "stage": stage,
+                "images": len(predictions),
+                "labelled": int(known.sum()),
+                "skipped": evaluation.skipped,
+                "top1": float(right.mean()) if known.any() else None,
+                "top5": None if answers.top5 is None or not known.any() else float(answers.top5[known].mean()),
+                "macs": added,
+                "trained": predictions.metadata.trained,
+                "file": str(evaluation.path),
+            }
+        )
+    return rows
+
+
+def _channels(text: str | None, option: str, *, positive: bool = False) -> tuple[float, ...] | None:
+    """Three numbers such as ``0.5,0.5,0.5``."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    finite = all(abs(number) < float("inf") and (number > 0 or not positive) for number in numbers)
+    if len(numbers) != 3 or not finite:
+        kind = "three positive numbers" if positive else "three numbers"
+        raise typer.BadParameter(f"{text!r} is not {kind} such as 0.5,0.5,0.5", param_hint=option)
+    return numbers
+
+
+COLUMNS = (
+    Column("stage", "stage"),
+    Column("labelled", "labelled", "", count, "right"),
+    Column("top1", "top-1", "%", scaled(0.01, 2), "right"),
+    Column("top5", "top-5", "%", scaled(0.01, 2), "right"),
+    Column("macs", "GMACs added", "", scaled(1e9, 3), "right"),
+    Column("trained", "trained", format=lambda value: "yes" if value else "no"),
+)
