@@ -1,0 +1,260 @@
+"""`lfvit visualize`: where a network looked in a photo, what it answered, and why it stopped."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from lfvit_cli.console import talk
+from lfvit_cli.console.options import MODEL_SYNTAX, DeviceOption, DtypeOption, OutputOption
+from lfvit_cli.console.progress import progress
+from lfvit_cli.console.tables import show_table, show_text
+from lfvit_cli.results.formats import scaled
+from lfvit_cli.results.tables import Column, Table, as_json
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from lfvit_cli.console.progress import Report
+    from lfvit_cli.images.errors import UnreadableImageError
+    from lfvit_cli.measure.class_names import ClassNames
+    from lfvit_cli.measure.looks import Look
+    from lfvit_cli.measure.photo_files import PhotoFiles
+    from lfvit_cli.measure.viewer import Viewer
+
+Picture = Literal["png", "svg", "pdf"]
+PictureOrJson = Literal["png", "svg", "pdf", "json"]
+Only = Literal["exited", "focused", "harmed"]
+
+DEFAULT_MODEL = "lf_deit_small"
+# More rows than a person would read in a terminal.
+MOST_ROWS = 24
+
+
+def visualize(
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Photos, folders of photos or of class folders, patterns.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help=f"The network, as {MODEL_SYNTAX}. [default: {DEFAULT_MODEL}]"),
+    ] = None,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--checkpoint", metavar="[MODEL=]SOURCE", help="Weights: a .pth or .safetensors file, or a hub's."
+        ),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--compare", metavar="MODEL...", help="More networks, beside the first on one sheet a photo."),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0.0, max=1.0, help="Confidence from which an answer stands, 0 to 1.")
+    ] = 0.76,
+    classes: Annotated[
+        Path | None, typer.Option("--classes", metavar="FILE", help="Class names, one a line, or JSON.")
+    ] = None,
+    only: Annotated[
+        Only | None,
+        typer.Option("--only", help="Only photos that exited early, went on, or lost their right answer in going on."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Look at so many photos, spread over the classes.")
+    ] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    output: OutputOption = Path("reports/visualize"),
+    form: Annotated[
+        PictureOrJson, typer.Option("--format", help="Kind of picture; json draws none, and prints what was seen.")
+    ] = "png",
+) -> None:
+    """Show where a network looked in each photo, what every stage answered, why it stopped, and what that cost.
+
+    Every photo becomes a picture in --output, and several photos a contact sheet too. A photo whose folder has the
+    name of a class is labelled.
+    """
+    if model is None and not checkpoint:
+        raise typer.BadParameter(
+            f"no trained {DEFAULT_MODEL} comes with lfvit: give --checkpoint SOURCE, or name a --model to look at "
+            "random weights",
+            param_hint="--checkpoint",
+        )
+    images, compared = _take_models(images, compare or [])
+    models = tuple(dict.fromkeys((model or DEFAULT_MODEL, *compared)))
+    sources = _sources(checkpoint or [], models)
+
+    from lfvit_cli.measure.photo_files import find_photos, spread
+    from lfvit_cli.results.store import prepare_folder
+
+    photos = find_photos(images)
+    if form != "json":
+        prepare_folder(output)
+    viewers = _viewers(models, sources, device, dtype)
+    names = [_names(viewer, viewers, classes, photos) for viewer in viewers]
+    _check_filter(only, viewers[0], names[0], photos)
+    files = spread(photos.files, [names[0].label_of(file) for file in photos.files], limit)
+    skipped: list[UnreadableImageError] = []
+    with progress("Looking") as report:
+        seen = _look(files, viewers, names, threshold, only, skipped, report)
+        rows = [_row(look) for looks in seen for look in looks] if form == "json" else _draw(seen, output, form)
+    if len(skipped) == len(files):
+        raise skipped[0]
+    _tell(rows, len(files), skipped, viewers, only)
+    if form == "json":
+        show_text(as_json(Table((), rows)))
+    elif rows:
+        _show(rows, output)
+
+
+def _take_models(images: list[str], compare: list[str]) -> tuple[list[str], list[str]]:
+    """Of ``--compare A B`` the parser gives B to the images: a model's name that is no file goes with --compare."""
+    if not compare:
+        return images, compare
+    import timm
+
+    import lfvit_cli.networks  # noqa: F401  # registers the networks with timm
+
+    more = [image for image in images if not Path(image).exists() and timm.is_model(image.partition(":")[0])]
+    return [image for image in images if image not in more], [*compare, *more]
+
+
+def _sources(given: list[str], models: tuple[str, ...]) -> dict[str, str]:
+    """``MODEL=SOURCE`` options as a mapping; a bare SOURCE is for the first model.
+
+    A model's own keywords hold ``=`` as well, so the models are looked for at the front.
+    """
+    sources = {}
+    for option in given:
+        model = next((model for model in models if option.startswith(f"{model}=")), None)
+        sources[model or models[0]] = option.removeprefix(f"{model}=")
+    if len(sources) < len(given):
+        raise typer.BadParameter("two sources are given for one model; write MODEL=SOURCE", param_hint="--checkpoint")
+    return sources
+
+
+def _viewers(models: tuple[str, ...], sources: dict[str, str], device: str, dtype: str) -> "list[Viewer]":
+    from lfvit_cli.measure.viewer import Viewer
+    from lfvit_cli.runtime.devices import choose_device, choose_dtype
+
+    place = choose_device(device)
+    precision = choose_dtype(dtype, place)
+    return [Viewer(model, sources.get(model), place, precision) for model in models]
+
+
+def _names(viewer: "Viewer", viewers: "list[Viewer]", file: Path | None, photos: "PhotoFiles") -> "ClassNames":
+    """What the network's classes are called; networks of as many classes share the names of one's checkpoint."""
+    from lfvit_cli.measure.class_names import HEADER_KEY, name_classes
+
+    alike = [other.header for other in (viewer, *viewers) if other.num_classes == viewer.num_classes]
+    header = next((header for header in alike if HEADER_KEY in header), None)
+    return name_classes(viewer.num_classes, file, header, photos)
+
+
+def _check_filter(only: Only | None, viewer: "Viewer", names: "ClassNames", photos: "PhotoFiles") -> None:
+    from lfvit_cli.measure.errors import MeasureError
+
+    if only is not None and len(viewer.stages) == 1:
+        raise MeasureError(
+            f"{viewer.model} has one stage, so that no photo has {only}", "Leave --only out, or name an early exit."
+        )
+    if only == "harmed" and all(names.label_of(file) is None for file in photos.files):
+        known = ", ".join(list(names.folders or names.names)[:3])
+        raise MeasureError(
+            "without labels it is unknown which answers were right",
+            f"Put the photos in folders named like the classes ({known}, ...).",
+        )
+
+
+def _look(
+    files: Sequence[Path],
+    viewers: "list[Viewer]",
+    names: "list[ClassNames]",
+    threshold: float,
+    only: Only | None,
+    skipped: "list[UnreadableImageError]",
+    report: "Report",
+) -> "Iterator[list[Look]]":
+    """Every network's look at each photo that the filter lets through; photos that cannot be read are noted."""
+    for number, file in enumerate(files, start=1):
+        photo = _open(file, skipped)
+        if photo is not None:
+            looks = [viewer.look(file, photo, own, threshold) for viewer, own in zip(viewers, names, strict=True)]
+            if _passes(looks[0], only):
+                yield looks
+        report(number, len(files), file.name)
+
+
+def _open(file: Path, skipped: "list[UnreadableImageError]") -> "Image | None":
+    from lfvit_cli.images.decode import open_image
+    from lfvit_cli.images.errors import UnreadableImageError
+
+    try:
+        return open_image(file)
+    except UnreadableImageError as error:
+        skipped.append(error)
+        return None
+
+
+def _passes(look: "Look", only: Only | None) -> bool:
+    match only:
+        case "exited":
+            return look.exited
+        case "focused":
+            return not look.exited
+        case "harmed":
+            return look.harmed
+    return True
+
+
+def _draw(seen: "Iterator[list[Look]]", output: Path, form: Picture) -> list[dict[str, Any]]:
+    """Draw and save the pictures; give a row for each look, with the picture that shows it."""
+    from lfvit_cli.figures.gallery import gallery
+    from lfvit_cli.results.store import write_bytes
+
+    rows = []
+    for picture in gallery(seen, form):
+        write_bytes(output / picture.name, picture.content)
+        rows += [{**_row(look), "picture": picture.name} for look in picture.looks]
+    return rows
+
+
+def _row(look: "Look") -> dict[str, Any]:
+    from lfvit_cli.measure.look_record import look_record
+
+    return look_record(look).model_dump()
+
+
+def _tell(
+    rows: list[dict[str, Any]],
+    photos: int,
+    skipped: "list[UnreadableImageError]",
+    viewers: "list[Viewer]",
+    only: Only | None,
+) -> None:
+    """Say what a reader must know before trusting the answer."""
+    for viewer in viewers:
+        if viewer.checkpoint is None:
+            talk.warning(f"{viewer.model} has random weights: where it looks and what it answers is arbitrary")
+    if skipped:
+        talk.warning(f"skipped {len(skipped)} of {photos} images: {skipped[0].problem}")
+    if only is not None:
+        talk.note(f"{only}: {len(rows) // len(viewers)} of {photos - len(skipped)} photos")
+
+
+def _show(rows: list[dict[str, Any]], output: Path) -> None:
+    answers = [{**row, "answer": row["stages"][row["answered"]]} for row in rows[:MOST_ROWS]]
+    several = len({row["model"] for row in rows}) > 1
+    show_table(Table([column for column in COLUMNS if several or column.name != "model"], answers))
+    more = f"; {len(rows) - MOST_ROWS} more" if len(rows) > MOST_ROWS else ""
+    talk.note(f"written to {output}{more}")
+
+
+COLUMNS = (
+    Column("picture", "picture"),
+    Column("model", "model"),
+    Column("answer", "answer", format=lambda answer: f"{answer['name']} {answer['confidence']:.2f}"),
+    Column("answered", "answered after"),
+    Column("macs", "GMACs", "", scaled(1e9, 2), "right"),
+)
