@@ -19,7 +19,8 @@ COMMANDS = {
     "bench": "Time networks side by side on real photos.",
     "evaluate": "Run every stage on every image, and keep what each answers.",
     "visualize": "Show where a network looked in a photo, and why it stopped.",
-    "sweep-threshold": "Trace accuracy against cost, and choose a threshold to trust.",
+    "train": "Train a network of any family on photos in class folders.",
+    "sweep-threshold": "Trace accuracy against cost, and choose an exit threshold.",
 }
 
 

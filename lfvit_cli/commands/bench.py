@@ -16,6 +16,7 @@ from lfvit_cli.console.options import (
     ThreadsOption,
     ThresholdOption,
     positive_integers,
+    sources_by_model,
 )
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import Format, show_table, show_text
@@ -46,7 +47,7 @@ def bench(
     ] = None,
     checkpoint: Annotated[
         list[str] | None,
-        typer.Option("--checkpoint", metavar="[MODEL=]SOURCE", help="Weights of a model; otherwise they are random."),
+        typer.Option("--checkpoint", metavar="[MODEL=]SOURCE", help="Weights; a bare SOURCE is the first model's."),
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the stages first.")] = False,
     threads: ThreadsOption = None,
@@ -79,7 +80,7 @@ def bench(
     settings = BenchSettings(
         models=chosen,
         reference=reference or catalogue.REFERENCE,
-        checkpoints=_checkpoints(checkpoint or [], chosen),
+        checkpoints=sources_by_model(checkpoint or [], chosen, "--checkpoint"),
         data=source,
         listing_sha256=listing.sha256,
         max_photos=photos,
@@ -111,22 +112,6 @@ def _photos(data: Path | None) -> tuple["Listing", str]:
     if data is None:
         return demo_photos("test"), "the demo photos (clothing-256, test)"
     return list_folder(data), str(data)
-
-
-def _checkpoints(given: list[str], models: tuple[str, ...]) -> dict[str, str]:
-    """``MODEL=SOURCE`` options as a mapping; a bare SOURCE is for the only model.
-
-    A model's own keywords hold ``=`` as well, so the models are looked for at the front.
-    """
-    sources = {}
-    for option in given:
-        model = next((model for model in models if option.startswith(f"{model}=")), None)
-        if model is None and len(models) > 1:
-            raise typer.BadParameter(
-                f"{option!r} names none of the models; write MODEL=SOURCE", param_hint="--checkpoint"
-            )
-        sources[model or models[0]] = option.removeprefix(f"{model}=")
-    return sources
 
 
 def _save(record: "BenchRecord", folder: Path) -> list[Path]:

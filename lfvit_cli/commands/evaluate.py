@@ -117,7 +117,7 @@ def evaluate(
 def _evaluate(settings: "EvaluationSettings", output: Path, fresh: bool) -> "Evaluation | None":
     """Evaluate with talk and a progress bar; None in a process that leaves both to the main one."""
     from lfvit_cli.measure.evaluation_job import prepare
-    from lfvit_cli.measure.processes import AlreadyTold
+    from lfvit_cli.runtime.processes import AlreadyTold
 
     try:
         job = prepare(settings, output, fresh=fresh)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lfvit_cli.console import talk
-from lfvit_cli.console.options import MODEL_SYNTAX, DeviceOption, DtypeOption, OutputOption
+from lfvit_cli.console.options import MODEL_SYNTAX, DeviceOption, DtypeOption, OutputOption, sources_by_model
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import show_table, show_text
 from lfvit_cli.results.formats import scaled
@@ -83,7 +83,7 @@ def visualize(
         )
     images, compared = _take_models(images, compare or [])
     models = tuple(dict.fromkeys((model or DEFAULT_MODEL, *compared)))
-    sources = _sources(checkpoint or [], models)
+    sources = sources_by_model(checkpoint or [], models, "--checkpoint")
 
     from lfvit_cli.measure.photo_files import find_photos, spread
     from lfvit_cli.results.store import prepare_folder
@@ -118,20 +118,6 @@ def _take_models(images: list[str], compare: list[str]) -> tuple[list[str], list
 
     more = [image for image in images if not Path(image).exists() and timm.is_model(image.partition(":")[0])]
     return [image for image in images if image not in more], [*compare, *more]
-
-
-def _sources(given: list[str], models: tuple[str, ...]) -> dict[str, str]:
-    """``MODEL=SOURCE`` options as a mapping; a bare SOURCE is for the first model.
-
-    A model's own keywords hold ``=`` as well, so the models are looked for at the front.
-    """
-    sources = {}
-    for option in given:
-        model = next((model for model in models if option.startswith(f"{model}=")), None)
-        sources[model or models[0]] = option.removeprefix(f"{model}=")
-    if len(sources) < len(given):
-        raise typer.BadParameter("two sources are given for one model; write MODEL=SOURCE", param_hint="--checkpoint")
-    return sources
 
 
 def _viewers(models: tuple[str, ...], sources: dict[str, str], device: str, dtype: str) -> "list[Viewer]":

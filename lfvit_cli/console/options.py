@@ -53,3 +53,20 @@ def positive_integers(text: str, option: str) -> tuple[int, ...]:
     if min(numbers) < 1:
         raise typer.BadParameter(f"{text!r} is no list of positive integers such as 1,32,256", param_hint=option)
     return tuple(dict.fromkeys(numbers))
+
+
+def sources_by_model(given: list[str], models: tuple[str, ...], option: str) -> dict[str, str]:
+    """Return ``[MODEL=]SOURCE`` options as a mapping; a bare SOURCE is for the first model.
+
+    A model's own keywords hold ``=`` as well, so the models are looked for at the front.
+
+    Raises:
+        typer.BadParameter: Where two sources are for one model (exit code 2).
+    """
+    sources = {}
+    for text in given:
+        model = next((model for model in models if text.startswith(f"{model}=")), None)
+        sources[model or models[0]] = text.removeprefix(f"{model}=")
+    if len(sources) < len(given):
+        raise typer.BadParameter("two sources are given for one model; write MODEL=SOURCE", param_hint=option)
+    return sources

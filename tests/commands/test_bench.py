@@ -73,7 +73,7 @@ save_file(build({LF!r}).state_dict(), "lf.safetensors")
         ([DEIT, "--data", "nowhere"], 1, "there is no folder 'nowhere'"),
         ([DEIT, "--device", "tpu"], 1, "Use auto, cpu, cuda"),
         ([DEIT, "--checkpoint", "lost.pth"], 1, "there is no checkpoint lost.pth"),
-        ([LF, DEIT, "--checkpoint", "lost.pth"], 2, "MODEL=SOURCE"),
+        ([LF, DEIT, "--checkpoint", "a.pth", "--checkpoint", "b.pth"], 2, "MODEL=SOURCE"),
         ([DEIT, "--exit-rate", "2"], 2, "--exit-rate"),
         ([DEIT, "--threshold", "-0.1"], 2, "--threshold"),
         ([DEIT, "--batch-size", "0"], 2, "--batch-size"),

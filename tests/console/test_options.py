@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import Run
 
-from lfvit_cli.console.options import positive_integers
+from lfvit_cli.console.options import positive_integers, sources_by_model
 
 PROGRAM = """
 import typer
@@ -61,3 +61,19 @@ def test_wrong_values_are_bad_usage(run_python: Run, option: str, value: str) ->
     assert done.returncode == 2
     assert option in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_source_goes_to_the_model_it_names_or_to_the_first() -> None:
+    """Also where the model's own keywords hold an equals sign, and where the file's name does."""
+    models = ("net:size=9", "other")
+    assert sources_by_model(["net:size=9=a.pth", "other=b=c.pth"], models, "--x") == {
+        "net:size=9": "a.pth",
+        "other": "b=c.pth",
+    }
+    assert sources_by_model(["run=3.pth"], models, "--x") == {"net:size=9": "run=3.pth"}
+
+
+def test_two_sources_for_one_model_are_bad_usage() -> None:
+    """Rather than one of them silently winning."""
+    with pytest.raises(typer.BadParameter, match="MODEL=SOURCE"):
+        sources_by_model(["a.pth", "b.pth"], ("net",), "--x")

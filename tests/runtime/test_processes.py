@@ -1,4 +1,4 @@
-"""Tests of measure/processes.py."""
+"""Tests of runtime/processes.py."""
 
 import os
 import subprocess
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lfvit_cli.measure.processes import Processes, join_processes
+from lfvit_cli.runtime.processes import Processes, join_processes
 
 PROGRAM = """
 import sys
-from lfvit_cli.measure.processes import AlreadyTold, join_processes
+from lfvit_cli.runtime.processes import AlreadyTold, join_processes
 
 here = join_processes()
 assert here.count == 2 and here.is_main == (here.index == 0) and here.local_index == here.index

@@ -9,7 +9,7 @@ from typing import TypeVar
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from lfvit_cli.measure.errors import MeasureError
+from lfvit_cli.runtime.errors import RuntimeSettingError
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=1)
 
 
-class AlreadyTold(MeasureError):
+class AlreadyTold(RuntimeSettingError):
     """What all processes do together has failed, and another of them tells why."""
 
 
