@@ -15,12 +15,12 @@ from lfvit_cli.images.transforms import TransformSettings
 from lfvit_cli.measure.errors import MeasureError
 from lfvit_cli.measure.evaluation_files import identity_hash, predictions_file, read_finished, weights_sha256
 from lfvit_cli.measure.predictions_table import Predictions, PredictionsMetadata
-from lfvit_cli.runtime.processes import Processes, join_processes
 from lfvit_cli.measure.record import Facts, capture_environment
 from lfvit_cli.measure.shards import Shards
 from lfvit_cli.networks.build import build, evaluation_settings
 from lfvit_cli.networks.staged import SingleStage, StagedNetwork
 from lfvit_cli.runtime.devices import choose_device, choose_dtype
+from lfvit_cli.runtime.processes import Processes, join_processes
 
 MOST_WORKERS = 8
 

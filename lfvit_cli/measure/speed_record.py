@@ -63,9 +63,10 @@ class BenchRow(Facts):
         milliseconds_per_batch: over rounds, each round's mean.
         peak_memory_bytes: of one batch.
         promised_speedup: the reference's MACs over ``expected_macs``.
-        realised_speedup: the reference's time over this model's, over all rounds, on the same photos.
+        realised_speedup: ``promised_speedup`` times ``realised_over_promised``.
         realised_speedup_interval: its bootstrap 95 % interval, low and high.
-        realised_over_promised: their ratio.
+        realised_over_promised: median over rounds of the reference's time over this model's on the same photos,
+            each divided by what the exits of that very round promise.
         trained: False for random weights: the speed is real, the answers are not.
     """
 

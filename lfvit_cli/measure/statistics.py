@@ -1,4 +1,4 @@
-"""What a set of timings says: medians, quartiles, ratios, and their bootstrap intervals."""
+"""What a set of timings says: the median, its quartiles and a bootstrap interval."""
 
 from collections.abc import Sequence
 
@@ -43,30 +43,3 @@ def estimate(values: Sequence[float]) -> Estimate:
         (np.asarray(values),), np.median, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(SEED)
     ).confidence_interval
     return Estimate(median=median, low=float(interval.low), high=float(interval.high), q1=q1, q3=q3)
-
-
-def ratio_of_totals(times: Sequence[float], ours: Sequence[float]) -> tuple[float, float, float]:
-    """How many times as long one contender took as another over the same rounds.
-
-    Totals, not the median of each round's ratio: with exits in it, the mixture of a round swings its time, and a
-    median ratio would flatter the network whose time swings.
-
-    Args:
-        times: (R,) of the one, such as the reference.
-        ours: (R,) of the other, round by round on the same photos.
-
-    Returns:
-        The ratio, and the low and high end of its bootstrap 95 % interval over rounds, resampled as pairs.
-    """
-    ratio = float(np.sum(times) / np.sum(ours))
-    if len(times) < 2:
-        return ratio, ratio, ratio
-    interval = stats.bootstrap(
-        (np.asarray(times), np.asarray(ours)),
-        lambda one, other, axis: one.sum(axis=axis) / other.sum(axis=axis),
-        paired=True,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
-    return ratio, float(interval.low), float(interval.high)

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from lfvit_cli.measure.speed_record import BenchRecord
 
 LEGEND = """\
-GMACs are 10^9 multiply-accumulates an image, at the exit rate measured in the timed runs. The promised speed-up is
-the ratio of MACs to the reference's; the realised one is the ratio of times over all rounds, on the same
-photos. Images/s: median over rounds, ± the farther end of its bootstrap
-95 % interval."""
+GMACs are 10^9 multiply-accumulates an image, at the exit rate measured in the timed runs. The promised speed-up is the
+ratio of the reference's MACs to the model's. The share of the promise is the median over rounds of the ratio of times
+on the same photos, each set against what the exits of that very round promise; the realised speed-up is that share of
+the promised one. Images/s: median over rounds, ± the farther end of its bootstrap 95 % interval."""
 
 
 def bench_markdown(record: "BenchRecord", table: Table) -> str:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfvit_cli.measure.statistics import estimate, ratio_of_totals
+from lfvit_cli.measure.statistics import estimate
 
 
 def test_the_median_and_the_quartiles_are_those_of_numpy() -> None:
@@ -35,23 +35,3 @@ def test_the_interval_covers_the_true_median_about_as_often_as_it_says() -> None
     intervals = [estimate(generator.exponential(size=25).tolist()) for _ in range(200)]
     covered = sum(found.low <= np.log(2) <= found.high for found in intervals)
     assert covered >= 176
-
-
-def test_a_ratio_is_of_totals() -> None:
-    """8 s against 4 s is twice as long, although the median of the rounds' ratios is 3."""
-    ratio, low, high = ratio_of_totals([3.0, 3.0, 2.0], [1.0, 1.0, 2.0])
-    assert ratio == 2
-    assert 1 <= low <= 2 <= high <= 3
-
-
-def test_what_drifts_for_both_does_not_widen_the_interval() -> None:
-    """Rounds are resampled as pairs."""
-    drift = np.random.default_rng(1).uniform(1, 5, 20)
-    ratio, low, high = ratio_of_totals((3 * drift).tolist(), drift.tolist())
-    assert ratio == pytest.approx(3)
-    assert high - low < 1e-9
-
-
-def test_one_round_has_no_interval() -> None:
-    """Its ends are the ratio."""
-    assert ratio_of_totals([4.0], [2.0]) == (2, 2, 2)
