@@ -38,6 +38,7 @@ class ExitCurve:
         correct_top5: (P,) images with the label among the five most probable; None where a stage does not tell.
         harmed: (P,) images that the first stage had right and the answer has wrong.
         gained: (P,) images that the first stage had wrong and the answer has right.
+        lost: (P,) images that the last stage has right and the answer has wrong.
         last_correct: images that the last stage alone answers correctly.
         stage_macs: MACs that each stage adds for one image; None if unknown.
     """
@@ -48,6 +49,7 @@ class ExitCurve:
     correct_top5: NDArray[np.int64] | None
     harmed: NDArray[np.int64]
     gained: NDArray[np.int64]
+    lost: NDArray[np.int64]
     last_correct: int
     stage_macs: tuple[int, ...] | None
 
@@ -62,6 +64,7 @@ class ExitCurve:
             None if self.correct_top5 is None else self.correct_top5[rows],
             self.harmed[rows],
             self.gained[rows],
+            self.lost[rows],
             self.last_correct,
             self.stage_macs,
         )
@@ -95,6 +98,11 @@ class ExitCurve:
     def gain_rate(self) -> NDArray[np.float64]:
         """(P,) share of images that a later stage puts right."""
         return self.gained / self.images
+
+    @property
+    def won(self) -> NDArray[np.int64]:
+        """(P,) images that the last stage has wrong and the answer has right."""
+        return self.correct - self.last_correct + self.lost
 
     @property
     def macs(self) -> NDArray[np.float64] | None:
@@ -190,6 +198,7 @@ def exit_curve(
         correct_top5=joint.count(hits) if len(hits) == len(stages) else None,
         harmed=joint.count([first & ~answer for answer in right]),
         gained=joint.count([~first & answer for answer in right]),
+        lost=joint.count([right[-1] & ~answer for answer in right]),
         last_correct=int(right[-1].sum()),
         stage_macs=predictions.metadata.macs,
     )

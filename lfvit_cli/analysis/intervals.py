@@ -5,8 +5,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from lfvit_cli.measure.record import Facts
 
-# The normal quantile of a two-sided 95 % interval.
-_Z = 1.959963984540054
+# The normal quantiles of a two-sided 95 % interval and of a one-sided 95 % bound.
+TWO_SIDED = 1.959963984540054
+ONE_SIDED = 1.6448536269514722
 _TAILS = (2.5, 97.5)
 RESAMPLES = 9_999
 
@@ -19,13 +20,17 @@ class Estimate(Facts):
     high: float
 
 
-def wilson(counts: ArrayLike, total: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def wilson(
+    counts: ArrayLike, total: int, quantile: float = TWO_SIDED
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Give the ends of Wilson's score intervals of the shares counts / total (Wilson, 1927).
 
-    `scipy.stats.binomtest` does the same for one share at a time; a curve has 50,000.
+    `scipy.stats.binomtest` does the same for one share at a time; a curve has 50,000. For the mean of values between 0
+    and 1 that are not only 0 and 1, with `counts` their sum, the interval is wider than need be: the variance of such
+    values is at most that of a share (Bhatia and Davis, 2000).
     """
     share = np.asarray(counts) / total
-    spread = _Z**2 / total
+    spread = quantile**2 / total
     centre = (share + spread / 2) / (1 + spread)
     half = np.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
     # At 0 and 1 an end is the share itself, which rounding must not put outside.
@@ -65,3 +70,27 @@ def paired_difference(gained: int, lost: int, total: int, rng: np.random.Generat
         rng: source of the resamples.
     """
     return bootstrap_mean([1.0, -1.0, 0.0], [gained, lost, total - gained - lost], rng)
+
+
+def paired_score(lost: ArrayLike, gained: ArrayLike, total: int, margin: float) -> NDArray[np.float64]:
+    """Test whether a second answer to the same images loses at least `margin` of accuracy: Tango's score statistic.
+
+    Where it exceeds a normal quantile, the loss is smaller than the margin (Tango, Statistics in Medicine, 1998). It is
+    to a difference in accuracy on the same images what Wilson's interval is to a share, and McNemar's statistic at a
+    margin of 0. Without a margin and without an image whose answers differ it is 0.
+
+    Args:
+        lost: images that only the first answer has right, one a test.
+        gained: images that only the second answer has right, one a test.
+        total: all images.
+        margin: share of the images, 0..1.
+    """
+    lost, gained = np.asarray(lost, dtype=float), np.asarray(gained, dtype=float)
+    # The likeliest share of gains where the share of losses exceeds it by the margin: the root of a quadratic.
+    linear = lost + gained + margin * (lost - gained - 2 * total)
+    root = np.sqrt(linear**2 + 8 * total * gained * margin * (1 - margin))
+    gain = (linear + root) / (4 * total)
+    deviation = np.sqrt(total * np.maximum(2 * gain + margin * (1 - margin), 0))
+    distance = total * margin - (lost - gained)
+    score: NDArray[np.float64] = np.divide(distance, deviation, out=np.zeros_like(distance), where=deviation > 0)
+    return score

@@ -3,35 +3,29 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lfvit_cli.analysis.errors import AnalysisError, UnreachableTargetError
+from lfvit_cli.analysis.certificates import choose_certain, counted_at
+from lfvit_cli.analysis.errors import AnalysisError
 from lfvit_cli.analysis.exits import Criterion, ExitCurve, exit_curve, simulate
 from lfvit_cli.analysis.intervals import Estimate, bootstrap_mean, paired_difference, share
+from lfvit_cli.analysis.targets import Aim, Rule, Target, choose, require_reachable
 from lfvit_cli.measure.predictions_table import Predictions
 from lfvit_cli.measure.record import Facts
 
-
-class Aim(StrEnum):
-    """What a threshold is chosen for."""
-
-    BUDGET = "budget"
-    MAX_DROP = "max_drop"
-    MIN_ACCURACY = "min_accuracy"
-    EXIT_RATE = "exit_rate"
-
-
-class Target(Facts):
-    """An aim and its value: MACs for a budget, otherwise a share 0..1 (a drop of 0.5 points is 0.005)."""
-
-    aim: Aim
-    value: float
+# Combinations of thresholds tried in each of many splits, with more than two stages.
+_COMBINATIONS = 100_000
 
 
 class Verdict(StrEnum):
-    """Whether the held-out images show that the target is met, by the 95 % interval."""
+    """Whether the images show, with 95 % confidence, that the target is met.
+
+    It is met where the held-out interval lies within it, and where the calibration half certifies the threshold and the
+    held-out estimate agrees. It is missed where the held-out interval lies beyond it. Otherwise the data cannot decide.
+    """
 
     MET = "met"
     UNDECIDED = "undecided"
@@ -49,20 +43,29 @@ class Spread(Facts):
 class OperatingPoint(Facts):
     """A threshold chosen on a calibration half, and what it does on the held-out half of the same split.
 
-    Of all splits it is the one whose threshold is the median. The spreads are over all splits.
+    Of all splits it is the one whose threshold is the median. The spreads are over all splits that chose by the same
+    rule.
 
     Attributes:
         thresholds: one for every stage but the last.
+        certified: whether the calibration half makes it certain that the threshold reaches the target: of all such
+            statements on one split at most 5 % are wrong (see `certificates`). The median split is wrong only where
+            half of all splits are: at most twice as often, however they depend on each other, in practice less often.
+            False where the estimate alone chose, asked for or because too few splits could certify any threshold.
+        certified_splits: share of the splits that could certify a threshold; None where that was not asked for.
         images: size of the held-out half.
         exit_rate, top1: with Wilson's interval.
         macs: expected MACs of one image, with the bootstrap interval; None if unknown.
         difference: top-1 less that of the last stage alone on the same images, with the paired bootstrap interval.
-        met_splits: share of the splits whose held-out half meets the target.
-        reachable_splits: share of the splits whose calibration half could reach the target at all.
+        splits: number of splits that chose by the same rule.
+        met_splits: share of these whose held-out half meets the target.
+        reachable_splits: share of all splits whose calibration half could reach the target at all, by the estimate.
     """
 
     target: Target
     thresholds: tuple[float, ...]
+    certified: bool
+    certified_splits: float | None
     images: int
     exit_rate: Estimate
     top1: Estimate
@@ -79,6 +82,21 @@ class OperatingPoint(Facts):
 
 
 @dataclass(frozen=True, eq=False)
+class _Split:
+    """One random split.
+
+    Attributes:
+        curve: of the calibration half.
+        testable: the rows whose counts can certify them: with two stages the same curve.
+        rest: the held-out half.
+    """
+
+    curve: ExitCurve
+    testable: ExitCurve
+    rest: Predictions
+
+
+@dataclass(frozen=True, eq=False)
 class _HeldOut:
     """What one split's threshold does on its held-out half.
 
@@ -89,7 +107,6 @@ class _HeldOut:
     """
 
     thresholds: tuple[float, ...]
-    reachable: bool
     answered: NDArray[np.int64]
     correct: int
     last_correct: int
@@ -130,15 +147,20 @@ def operating_points(
     targets: tuple[Target, ...],
     criterion: Criterion = Criterion.CONFIDENCE,
     *,
+    rule: Rule = Rule.CAUTIOUS,
     repeats: int = 20,
     seed: int = 0,
 ) -> tuple[OperatingPoint, ...]:
     """Choose a threshold for each target on a calibration half and report it on the other half.
 
+    The cautious rule takes a threshold that the calibration half certifies (see `certificates`); where half of the
+    splits or more can certify none, the point rule chooses instead, and the point is not `certified`.
+
     Args:
         predictions: of a network with two or more stages, all labelled.
         targets: what to choose a threshold for, one each.
         criterion: what exits are decided by.
+        rule: how to choose.
         repeats: number of random splits, each stratified by class.
         seed: of the splits and of the bootstrap.
 
@@ -152,15 +174,10 @@ def operating_points(
         raise AnalysisError("one image cannot be split into two halves", "Evaluate more images.")
     whole = exit_curve(predictions, criterion)
     for target in targets:
-        _require_reachable(whole, target)
+        require_reachable(whole, target)
     rng = np.random.default_rng(seed)
-    held_out: list[list[_HeldOut]] = [[] for _ in targets]
-    for _ in range(repeats):
-        calibration, rest = (predictions.take(rows) for rows in split_halves(predictions.labels, rng))
-        curve = exit_curve(calibration, criterion)
-        for target, outcomes in zip(targets, held_out, strict=True):
-            outcomes.append(_report(rest, curve, target, criterion))
-    return tuple(_summary(target, outcomes, rng) for target, outcomes in zip(targets, held_out, strict=True))
+    splits = [_split(predictions, criterion, rule, rng) for _ in range(repeats)]
+    return tuple(_operating_point(target, splits, criterion, rule, rng) for target in targets)
 
 
 def split_halves(labels: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -173,61 +190,52 @@ def split_halves(labels: NDArray[np.int64], rng: np.random.Generator) -> tuple[N
     return order[::2], order[1::2]
 
 
-def choose(curve: ExitCurve, target: Target) -> tuple[int, bool]:
-    """Choose the row of a curve for a target, and tell whether it reaches it.
-
-    A budget takes the highest top-1 within it; every other aim the cheapest row that reaches it. Where no row does,
-    the one closest to the target is taken.
-    """
-    values, wanted = _values(curve, target)
-    reaching = np.flatnonzero(values >= wanted)
-    if not len(reaching):
-        return int(np.argmax(values)), False
-    # Rows of a curve run from the cheapest, so the first of equals is the cheapest.
-    if target.aim is Aim.BUDGET:
-        return int(reaching[np.argmax(curve.correct[reaching])]), True
-    return int(reaching[-1] if target.aim is Aim.EXIT_RATE else reaching[0]), True
+def _split(predictions: Predictions, criterion: Criterion, rule: Rule, rng: np.random.Generator) -> _Split:
+    calibration, rest = (predictions.take(rows) for rows in split_halves(predictions.labels, rng))
+    curve = testable = exit_curve(calibration, criterion, most_combinations=_COMBINATIONS)
+    if rule is Rule.CAUTIOUS and len(predictions.stages) > 2 and len(calibration) > 1:
+        found, tested = (calibration.take(rows) for rows in split_halves(calibration.labels, rng))
+        testable = counted_at(tested, exit_curve(found, criterion, most_combinations=_COMBINATIONS), criterion)
+    return _Split(curve, testable, rest)
 
 
-def _values(curve: ExitCurve, target: Target) -> tuple[NDArray[np.float64], float]:
-    """Give for each row a value that must reach the second: costs are negated."""
-    match target.aim:
-        case Aim.BUDGET:
-            if curve.macs is None:
-                raise AnalysisError("a budget needs MACs, which these predictions do not tell", "Give them as --macs.")
-            return -curve.macs, -target.value
-        case Aim.MAX_DROP:
-            return (curve.correct - curve.last_correct) / curve.images, -target.value
-        case Aim.MIN_ACCURACY:
-            return curve.top1, target.value
-        case Aim.EXIT_RATE:
-            return curve.exit_rate, target.value
+def _operating_point(
+    target: Target, splits: Sequence[_Split], criterion: Criterion, rule: Rule, rng: np.random.Generator
+) -> OperatingPoint:
+    """Choose in every split, by estimates alone where too few splits certify a threshold, and report the median."""
+    estimated = [choose(split.curve, target) for split in splits]
+    certain = [choose_certain(split.testable, target) for split in splits] if rule is Rule.CAUTIOUS else []
+    chosen = [
+        _report(split.rest, split.testable.thresholds[row], criterion)
+        for split, row in zip(splits, certain, strict=False)
+        if row is not None
+    ]
+    certified = len(chosen) > len(splits) // 2
+    if not certified:
+        chosen = [
+            _report(split.rest, split.curve.thresholds[row], criterion)
+            for split, (row, _) in zip(splits, estimated, strict=True)
+        ]
+    # The laxest first: a split that certifies nothing counts as stricter than all.
+    chosen.sort(
+        key=lambda outcome: outcome.thresholds, reverse=target.aim.is_cost is not (criterion is Criterion.ENTROPY)
+    )
+    return OperatingPoint(
+        target=target,
+        certified=certified,
+        certified_splits=sum(row is not None for row in certain) / len(splits) if certain else None,
+        reachable_splits=sum(reached for _, reached in estimated) / len(splits),
+        **_held_out_facts(target, chosen[len(splits) // 2], certified, rng),
+        **_spreads(target, chosen),
+    )
 
 
-def _require_reachable(curve: ExitCurve, target: Target) -> None:
-    values, wanted = _values(curve, target)
-    if (values >= wanted).any():
-        return
-    low, high = sorted((float(values.min()), float(values.max())))
-    match target.aim:
-        case Aim.BUDGET:
-            asked, reach = f"{target.value / 1e9:.3f} GMACs", f"{-high / 1e9:.3f} to {-low / 1e9:.3f} GMACs"
-        case Aim.MAX_DROP:
-            asked, reach = f"a drop of {100 * target.value:.2f} points", f"{-100 * high:.2f} to {-100 * low:.2f} points"
-        case _:
-            asked, reach = f"{100 * target.value:.2f} %", f"{100 * low:.2f} to {100 * high:.2f} %"
-    option = target.aim.replace("_", "-")
-    raise UnreachableTargetError(f"no threshold reaches --{option} {asked}", f"The reachable range is {reach}.")
-
-
-def _report(rest: Predictions, curve: ExitCurve, target: Target, criterion: Criterion) -> _HeldOut:
-    row, reachable = choose(curve, target)
-    thresholds = tuple(float(threshold) for threshold in curve.thresholds[row])
+def _report(rest: Predictions, row: NDArray[np.floating], criterion: Criterion) -> _HeldOut:
+    thresholds = tuple(float(threshold) for threshold in row)
     outcome = simulate(rest, thresholds, criterion)
     last = list(rest.stages.values())[-1].prediction == rest.labels
     return _HeldOut(
         thresholds=thresholds,
-        reachable=reachable,
         answered=np.bincount(outcome.stage, minlength=len(rest.stages)),
         correct=int(outcome.correct.sum()),
         last_correct=int(last.sum()),
@@ -237,48 +245,49 @@ def _report(rest: Predictions, curve: ExitCurve, target: Target, criterion: Crit
     )
 
 
-def _summary(target: Target, outcomes: list[_HeldOut], rng: np.random.Generator) -> OperatingPoint:
-    order = sorted(range(len(outcomes)), key=lambda split: outcomes[split].thresholds)
-    middle = outcomes[order[(len(order) - 1) // 2]]
-    exit_rate = share(middle.images - int(middle.answered[-1]), middle.images)
-    top1 = share(middle.correct, middle.images)
-    costs = middle.stage_macs
-    macs = None if costs is None else bootstrap_mean(np.cumsum(costs), middle.answered, rng)
-    difference = paired_difference(middle.gained, middle.lost, middle.images, rng)
-    return OperatingPoint(
-        target=target,
-        thresholds=middle.thresholds,
-        images=middle.images,
-        exit_rate=exit_rate,
-        top1=top1,
-        macs=macs,
-        difference=difference,
-        verdict=_verdict(target, exit_rate, top1, macs, difference),
-        splits=len(outcomes),
-        met_splits=sum(outcome.meets(target) for outcome in outcomes) / len(outcomes),
-        reachable_splits=sum(outcome.reachable for outcome in outcomes) / len(outcomes),
-        threshold_spread=tuple(_spread(column) for column in zip(*(o.thresholds for o in outcomes), strict=True)),
-        exit_rate_spread=_spread([outcome.exit_rate for outcome in outcomes]),
-        top1_spread=_spread([outcome.top1 for outcome in outcomes]),
-        macs_spread=None if costs is None else _spread([outcome.macs or 0.0 for outcome in outcomes]),
-    )
+def _held_out_facts(target: Target, shown: _HeldOut, certified: bool, rng: np.random.Generator) -> dict[str, Any]:
+    """Estimate what the shown split's threshold does, and judge it."""
+    exit_rate = share(shown.images - int(shown.answered[-1]), shown.images)
+    top1 = share(shown.correct, shown.images)
+    costs = shown.stage_macs
+    macs = None if costs is None else bootstrap_mean(np.cumsum(costs), shown.answered, rng)
+    difference = paired_difference(shown.gained, shown.lost, shown.images, rng)
+    aimed = {Aim.BUDGET: macs, Aim.MAX_DROP: difference, Aim.MIN_ACCURACY: top1, Aim.EXIT_RATE: exit_rate}[target.aim]
+    return {
+        "thresholds": shown.thresholds,
+        "images": shown.images,
+        "exit_rate": exit_rate,
+        "top1": top1,
+        "macs": macs,
+        "difference": difference,
+        "verdict": _verdict(target, aimed, agrees=certified and shown.meets(target)),
+    }
 
 
-def _verdict(
-    target: Target, exit_rate: Estimate, top1: Estimate, macs: Estimate | None, difference: Estimate
-) -> Verdict:
-    match target.aim:
-        case Aim.BUDGET if macs is not None:
-            low, high, wanted = -macs.high, -macs.low, -target.value
-        case Aim.MAX_DROP:
-            low, high, wanted = difference.low, difference.high, -target.value
-        case Aim.MIN_ACCURACY:
-            low, high, wanted = top1.low, top1.high, target.value
-        case _:
-            low, high, wanted = exit_rate.low, exit_rate.high, target.value
-    if low >= wanted:
+def _verdict(target: Target, aimed: Estimate | None, *, agrees: bool) -> Verdict:
+    """Judge by the held-out interval of what the target limits, and by a certificate that the estimate agrees with."""
+    if aimed is None:
+        return Verdict.UNDECIDED
+    if target.aim is Aim.BUDGET:
+        met, missed = aimed.high <= target.value, aimed.low > target.value
+    else:
+        least = -target.value if target.aim is Aim.MAX_DROP else target.value
+        met, missed = aimed.low >= least, aimed.high < least
+    if met or agrees:
         return Verdict.MET
-    return Verdict.MISSED if high < wanted else Verdict.UNDECIDED
+    return Verdict.MISSED if missed else Verdict.UNDECIDED
+
+
+def _spreads(target: Target, chosen: Sequence[_HeldOut]) -> dict[str, Any]:
+    macs = [outcome.macs for outcome in chosen if outcome.macs is not None]
+    return {
+        "splits": len(chosen),
+        "met_splits": sum(outcome.meets(target) for outcome in chosen) / len(chosen),
+        "threshold_spread": tuple(_spread(column) for column in zip(*(o.thresholds for o in chosen), strict=True)),
+        "exit_rate_spread": _spread([outcome.exit_rate for outcome in chosen]),
+        "top1_spread": _spread([outcome.top1 for outcome in chosen]),
+        "macs_spread": _spread(macs) if macs else None,
+    }
 
 
 def _spread(values: Sequence[float]) -> Spread:

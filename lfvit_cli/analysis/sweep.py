@@ -10,12 +10,14 @@ from lfvit_cli.analysis.calibration import Calibration, calibration
 from lfvit_cli.analysis.classes import ClassOutcome, class_outcomes
 from lfvit_cli.analysis.exits import Criterion, ExitCurve, exit_curve
 from lfvit_cli.analysis.intervals import wilson
-from lfvit_cli.analysis.operating_points import Aim, OperatingPoint, Target, operating_points
+from lfvit_cli.analysis.operating_points import OperatingPoint, operating_points
 from lfvit_cli.analysis.references import ReferencePoint, reference_curves
+from lfvit_cli.analysis.targets import Aim, Rule, Target
+from lfvit_cli.measure.authors_curve import CAVEAT, AuthorsCurve
 from lfvit_cli.measure.predictions_table import Predictions, PredictionsMetadata
 from lfvit_cli.measure.record import Facts, Record, capture_environment, command_line, now
 
-DEFAULT_TARGETS = tuple(Target(aim=Aim.MAX_DROP, value=drop) for drop in (0.0, 0.005, 0.01, 0.02))
+DEFAULT_TARGETS = tuple(Target(aim=Aim.MAX_DROP, value=drop) for drop in (0.005, 0.01, 0.02))
 
 
 class CurvePoint(Facts):
@@ -62,7 +64,7 @@ class Sweep(Facts):
         reference_curves: `oracle`, `random`, and `{stage}_only`; straight between their points.
         area: area under the curve; None with one stage.
         calibration: confidence against accuracy, by stage.
-        class_threshold: the threshold of the class table, the first operating point's; no exit where there is none.
+        class_threshold: the threshold of the class table, the main operating point's; no exit where there is none.
         classes: every class over all images, the greatest loss first.
     """
 
@@ -78,33 +80,42 @@ class Sweep(Facts):
     class_threshold: float | tuple[float, ...] | None
     classes: tuple[ClassOutcome, ...]
 
+    @property
+    def main_point(self) -> OperatingPoint | None:
+        """The operating point to show where there is room for one."""
+        return _main(self.operating_points)
+
 
 class SweepSettings(Facts):
     """What the numbers of a sweep depend on.
 
     Attributes:
         targets: what thresholds were chosen for.
+        rule: how they were chosen.
         repeats: number of random splits into calibration and held-out half.
         seed: of the splits and of the bootstrap.
     """
 
     criterion: Criterion = Criterion.CONFIDENCE
     targets: tuple[Target, ...] = DEFAULT_TARGETS
+    rule: Rule = Rule.CAUTIOUS
     repeats: int = 20
     seed: int = 0
 
 
 class SweepRecord(Sweep, Record):
-    """A sweep with its circumstances, and those of further predictions tables compared with it.
+    """A sweep with its circumstances, and what it is compared with.
 
     Attributes:
-        others: the sweeps of the further tables.
+        others: the sweeps of further predictions tables.
+        authors: curves that checkpoints carry.
     """
 
     kind: Literal["sweep"] = "sweep"
     schema_version: Literal[1] = 1
     settings: SweepSettings
     others: tuple[Sweep, ...]
+    authors: tuple[AuthorsCurve, ...] = ()
 
 
 def sweep(predictions: Predictions, file: str, name: str, settings: SweepSettings) -> Sweep:
@@ -124,12 +135,18 @@ def sweep(predictions: Predictions, file: str, name: str, settings: SweepSetting
     staged = len(predictions.stages) > 1
     chosen = (
         operating_points(
-            predictions, settings.targets, settings.criterion, repeats=settings.repeats, seed=settings.seed
+            predictions,
+            settings.targets,
+            settings.criterion,
+            rule=settings.rule,
+            repeats=settings.repeats,
+            seed=settings.seed,
         )
         if staged
         else ()
     )
-    thresholds = chosen[0].thresholds if chosen else tuple(float(value) for value in curve.thresholds[-1])
+    main = _main(chosen)
+    thresholds = main.thresholds if main else tuple(float(value) for value in curve.thresholds[-1])
     return Sweep(
         name=name,
         file=file,
@@ -145,7 +162,7 @@ def sweep(predictions: Predictions, file: str, name: str, settings: SweepSetting
     )
 
 
-def sweep_record(sweeps: Sequence[Sweep], settings: SweepSettings) -> SweepRecord:
+def sweep_record(sweeps: Sequence[Sweep], settings: SweepSettings, authors: Sequence[AuthorsCurve] = ()) -> SweepRecord:
     """Put the circumstances of this process to one or more sweeps; the first is the record's own."""
     first, *others = sweeps
     return SweepRecord(
@@ -154,8 +171,12 @@ def sweep_record(sweeps: Sequence[Sweep], settings: SweepSettings) -> SweepRecor
         command=command_line(),
         environment=capture_environment(),
         settings=settings,
-        warnings=tuple(warning for each in sweeps for warning in _warnings(each)),
+        warnings=(
+            *(warning for each in sweeps for warning in _warnings(each)),
+            *(f"{curve.name}: {CAVEAT}" for curve in authors),
+        ),
         others=tuple(others),
+        authors=tuple(authors),
     )
 
 
@@ -184,6 +205,11 @@ def single(thresholds: tuple[float, ...]) -> float | tuple[float, ...] | None:
     if len(thresholds) > 1:
         return thresholds
     return thresholds[0] if thresholds else None
+
+
+def _main(points: Sequence[OperatingPoint]) -> OperatingPoint | None:
+    """Give the first certified operating point, or the first."""
+    return next((point for point in points if point.certified), points[0] if points else None)
 
 
 def _warnings(each: Sweep) -> list[str]:

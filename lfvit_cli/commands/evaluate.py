@@ -109,12 +109,12 @@ def evaluate(
         seed=seed,
         logits=logits,
     )
-    evaluation = _evaluate(settings, output, fresh)
+    evaluation = evaluate_talking(settings, output, fresh)
     if evaluation is not None:
         show_table(Table(COLUMNS, summary(evaluation), title=f"{model}, {len(evaluation.predictions)} images"), form)
 
 
-def _evaluate(settings: "EvaluationSettings", output: Path, fresh: bool) -> "Evaluation | None":
+def evaluate_talking(settings: "EvaluationSettings", output: Path, fresh: bool) -> "Evaluation | None":
     """Evaluate with talk and a progress bar; None in a process that leaves both to the main one."""
     from lfvit_cli.measure.evaluation_job import prepare
     from lfvit_cli.runtime.processes import AlreadyTold
@@ -157,7 +157,7 @@ def _introduce(job: "EvaluationJob") -> None:
     for warning in job.warnings:
         talk.warning(warning)
     if job.finished is not None:
-        talk.note(f"this evaluation is done already: reusing {job.path} (--fresh does it again)")
+        talk.note(f"this evaluation is done already: reusing {job.path}")
     elif job.done:
         talk.note(f"going on where an earlier run stopped: {job.done} of {len(job.source)} images are done")
 

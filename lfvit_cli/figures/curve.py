@@ -14,6 +14,7 @@ from lfvit_cli.analysis.references import ReferencePoint
 from lfvit_cli.analysis.sweep import CurvePoint, Sweep
 from lfvit_cli.figures.labels import Label, place_labels
 from lfvit_cli.figures.style import INK, MUTED, colour, marker, styled
+from lfvit_cli.measure.authors_curve import AuthorsCurve
 
 # More corners than this cannot be seen, and only swell the SVG.
 _CORNERS = 600
@@ -34,19 +35,6 @@ class PublishedPoint(NamedTuple):
     top1: float
 
 
-class PublishedCurve(NamedTuple):
-    """An exit curve as its authors report it.
-
-    Attributes:
-        macs: expected MACs of one image, one a point.
-        top1: share answered correctly, 0..1, one a point.
-    """
-
-    name: str
-    macs: tuple[float, ...]
-    top1: tuple[float, ...]
-
-
 class _Line(NamedTuple):
     """One sweep in the units of the axes: GMACs (or % of images) and %."""
 
@@ -61,23 +49,24 @@ def draw_curves(
     sweeps: Sequence[Sweep],
     *,
     published: Sequence[PublishedPoint] = (),
-    published_curves: Sequence[PublishedCurve] = (),
+    authors: Sequence[AuthorsCurve] = (),
 ) -> Figure:
     """Draw top-1 against expected GMACs for one or more sweeps.
 
     The first sweep also shows the oracle and the random exit, its first operating point, and its exit rate on a second
     axis. Networks with one stage are points. Where the MACs of a sweep are unknown, the axis is the share of images
-    that reach the last stage, and networks with one stage, which have no place on it, are left out.
+    that reach the last stage, and networks with one stage and curves of authors, which have no place on it, are left
+    out.
 
     Args:
-        sweeps: at least one.
+        sweeps: none only where there are curves of authors.
         published: results from papers, marked as such.
-        published_curves: exit curves from papers, marked as such.
+        authors: exit curves as the authors of a checkpoint report them, marked as such.
     """
     costed = all(sweep.source.macs is not None for sweep in sweeps)
     shown = [sweep for sweep in sweeps if costed or len(sweep.source.stages) > 1] or list(sweeps[:1])
     published = published if costed else ()
-    published_curves = published_curves if costed else ()
+    authors = authors if costed else ()
     with styled(8.0, 5.4) as figure:
         axes = figure.add_subplot()
         title = figure.suptitle("Accuracy against cost", ha="left", fontweight="bold", fontsize=12)
@@ -85,39 +74,38 @@ def draw_curves(
         for index, (sweep, line) in enumerate(zip(shown, lines, strict=True)):
             _draw_sweep(axes, sweep, line, index, several=len(shown) > 1)
         marks = [np.column_stack([line.x, line.top1]) for line in lines]
-        labels: list[Label] = []
-        if shown[0].operating_points:
-            label, cross = _draw_choice(axes, shown[0].operating_points[0], costed)
-            labels.append(label)
-            marks.append(cross)
-        if len(shown[0].source.stages) > 1:
-            labels += _draw_stages(axes, shown[0], costed)
-            marks += _draw_references(axes, shown[0], costed)
-        for index, curve in enumerate(published_curves, start=len(shown)):
-            marks.append(np.column_stack([np.array(curve.macs) / 1e9, 100 * np.array(curve.top1)]))
-            axes.plot(*marks[-1].T, color=colour(index), ls="-.", lw=1.5, label=f"{curve.name} (published)")
+        marks += [_draw_authors(axes, curve, index) for index, curve in enumerate(authors, start=len(shown))]
+        if shown:
+            labels, further = _draw_first(axes, shown[0], costed)
+            marks += further
+        else:
+            labels = [label for curve in authors for label in _label_authors_stages(axes, curve)]
         labels += _draw_published(axes, published)
-        _dress(axes, shown, lines[0], costed)
+        if shown:
+            _dress(axes, shown, lines[0], costed)
+        else:
+            _dress_authors(axes, authors)
         names = axes.get_legend_handles_labels()[1]
         figure.legend(loc="outside lower center", ncols=max(1, min(len(names), 115 // (max(map(len, names)) + 8))))
         place_labels(figure, axes, labels, np.concatenate(marks))
         title.set_x(axes.get_position().x0)
-        # The labels fit this layout, and drawing need not find it again.
-        figure.set_layout_engine("none")
+        # The labels fit this layout, and drawing need not find it again: with an engine it would draw twice.
+        figure.set_layout_engine(None)
     return figure
 
 
 def _line(sweep: Sweep, costed: bool) -> _Line:
-    exit_rate = np.array([point.exit_rate for point in sweep.curve])
-    x = np.array([point.macs for point in sweep.curve]) / 1e9 if costed else 100 * (1 - exit_rate)
+    x = np.array([_place(point, costed)[0] for point in sweep.curve])
     # Evenly spaced in cost, so that no visible corner is lost where thresholds crowd.
     kept = np.arange(len(x))
     if len(x) > _CORNERS:
         kept = np.unique(np.searchsorted(x, np.linspace(x[0], x[-1], _CORNERS)))
-    top1, low, high = (
-        100 * np.array([getattr(point, name) for point in sweep.curve]) for name in ("top1", "top1_low", "top1_high")
+    points = [sweep.curve[row] for row in kept]
+    top1, low, high, exit_rate = (
+        100 * np.array([getattr(point, name) for point in points])
+        for name in ("top1", "top1_low", "top1_high", "exit_rate")
     )
-    return _Line(x[kept], top1[kept], low[kept], high[kept], 100 * exit_rate[kept])
+    return _Line(x[kept], top1, low, high, exit_rate)
 
 
 def _draw_sweep(axes: Axes, sweep: Sweep, line: _Line, index: int, *, several: bool) -> None:
@@ -132,6 +120,15 @@ def _draw_sweep(axes: Axes, sweep: Sweep, line: _Line, index: int, *, several: b
     axes.plot(line.x, line.top1, ms=7, markevery=ends, label=sweep.name if several else "early exit", **look)
     band: dict[str, Any] = {"color": colour(index), "alpha": 0.15, "lw": 0}
     axes.fill_between(line.x, line.low, line.high, label=None if several else "95 % interval", **band)
+
+
+def _draw_first(axes: Axes, sweep: Sweep, costed: bool) -> tuple[list[Label], list[NDArray[np.float64]]]:
+    """Draw what only the first sweep shows; give its labels, and points that these should keep clear of."""
+    if len(sweep.source.stages) == 1:
+        return [], []
+    point = sweep.main_point
+    label, cross = ([], []) if point is None else _draw_choice(axes, point, costed)
+    return [*label, *_draw_stages(axes, sweep, costed)], [*cross, *_draw_references(axes, sweep, costed)]
 
 
 def _draw_references(axes: Axes, sweep: Sweep, costed: bool) -> list[NDArray[np.float64]]:
@@ -165,7 +162,7 @@ def _place(point: CurvePoint | ReferencePoint, costed: bool) -> tuple[float, flo
     return x, 100 * point.top1
 
 
-def _draw_choice(axes: Axes, point: OperatingPoint, costed: bool) -> tuple[Label, NDArray[np.float64]]:
+def _draw_choice(axes: Axes, point: OperatingPoint, costed: bool) -> tuple[list[Label], list[NDArray[np.float64]]]:
     """Mark the operating point, as the held-out images have it, with its intervals; give points along these."""
     if costed and point.macs is not None:
         x, low, high = (value / 1e9 for value in (point.macs.value, point.macs.low, point.macs.high))
@@ -180,7 +177,24 @@ def _draw_choice(axes: Axes, point: OperatingPoint, costed: bool) -> tuple[Label
     upright = np.column_stack([np.full(50, x), np.linspace(bottom, top, 50)])
     thresholds = ", ".join(f"{value:.3f}" for value in point.thresholds)
     label = Label(x, y, f"threshold {thresholds}\n{y:.1f} %", INK, weight="bold")
-    return label, np.concatenate([across, upright])
+    return [label], [across, upright]
+
+
+def _draw_authors(axes: Axes, curve: AuthorsCurve, index: int) -> NDArray[np.float64]:
+    """Draw a curve that its authors report, and give its points."""
+    points = np.array([(point.macs / 1e9, 100 * point.top1) for point in curve.curve])
+    axes.plot(*points.T, color=colour(index), ls="-.", lw=1.6, label=f"{curve.name} (its authors' own)", zorder=3)
+    along = np.linspace(0, len(points) - 1, 150)
+    return np.column_stack([np.interp(along, range(len(points)), values) for values in points.T])
+
+
+def _label_authors_stages(axes: Axes, curve: AuthorsCurve) -> list[Label]:
+    labels = []
+    for name, (point,) in curve.reference_curves.items():
+        x, y = point.macs / 1e9, 100 * point.top1
+        axes.plot(x, y, color=MUTED, marker="o", ms=4, ls="", zorder=4)
+        labels.append(Label(x, y, name.replace("_", " "), MUTED))
+    return labels
 
 
 def _draw_published(axes: Axes, published: Sequence[PublishedPoint]) -> list[Label]:
@@ -196,12 +210,9 @@ def _draw_published(axes: Axes, published: Sequence[PublishedPoint]) -> list[Lab
 def _dress(axes: Axes, shown: Sequence[Sweep], line: _Line, costed: bool) -> None:
     first = shown[0]
     single = len(shown) == 1
-    axes.set_ylabel("top-1 accuracy (%)")
-    axes.margins(x=0.06, y=0.08)
-    axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    _dress_accuracy(axes)
     if costed:
-        axes.set_xlabel("expected GMACs per image")
-        _spread_costs(axes)
+        _dress_costs(axes)
     else:
         axes.set_xlabel(f"images that reach {first.source.stages[-1]} (%); MACs unknown")
     if len(first.source.stages) > 1:
@@ -209,10 +220,28 @@ def _dress(axes: Axes, shown: Sequence[Sweep], line: _Line, costed: bool) -> Non
     subject = f"{first.name}, " if single else ""
     images = {sweep.images for sweep in shown}
     counts = f"{images.pop():,}" if len(images) == 1 else f"{min(images):,} to {max(images):,}"
-    axes.set_title(f"{subject}{counts} images", pad=8, fontsize=9.5, fontweight="normal", color=MUTED)
+    _subtitle(axes, f"{subject}{counts} images")
 
 
-def _spread_costs(axes: Axes) -> None:
+def _dress_authors(axes: Axes, authors: Sequence[AuthorsCurve]) -> None:
+    _dress_accuracy(axes)
+    _dress_costs(axes)
+    subject = f"{authors[0].name}, " if len(authors) == 1 else ""
+    _subtitle(axes, f"{subject}as the authors report it: thresholds chosen on the images of the report")
+
+
+def _dress_accuracy(axes: Axes) -> None:
+    axes.set_ylabel("top-1 accuracy (%)")
+    axes.margins(x=0.06, y=0.08)
+    axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+
+
+def _subtitle(axes: Axes, text: str) -> None:
+    axes.set_title(text, pad=8, fontsize=9.5, fontweight="normal", color=MUTED)
+
+
+def _dress_costs(axes: Axes) -> None:
+    axes.set_xlabel("expected GMACs per image")
     low, high = axes.dataLim.x0, axes.dataLim.x1
     if low > 0 and high / low > _WIDE:
         axes.set_xscale("log")

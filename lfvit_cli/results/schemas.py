@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Kind of record: where its type is defined, "module:class" below lfvit_cli. Imported only when asked for.
 RECORD_TYPES: dict[str, str] = {
+    "authors_curve": "measure.authors_curve:AuthorsCurveRecord",
     "bench": "measure.speed_record:BenchRecord",
     "sweep": "analysis.sweep:SweepRecord",
 }

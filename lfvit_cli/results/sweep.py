@@ -1,7 +1,5 @@
 """A sweep as people read it: the table of operating points, the report, and its files."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +10,9 @@ from lfvit_cli.results.tables import Column, Table
 if TYPE_CHECKING:
     from lfvit_cli.analysis.exits import Criterion
     from lfvit_cli.analysis.intervals import Estimate
-    from lfvit_cli.analysis.operating_points import OperatingPoint, Spread, Target
+    from lfvit_cli.analysis.operating_points import OperatingPoint, Spread
     from lfvit_cli.analysis.sweep import Sweep, SweepRecord
+    from lfvit_cli.analysis.targets import Target
 
 UNKNOWN = "unknown"
 WORST_CLASSES = 10
@@ -22,6 +21,16 @@ Each threshold was chosen on one half of the images and is reported on the other
 shares, bootstrap for costs, paired bootstrap against the last stage. Of {splits} random splits, stratified by class,
 the one with the median threshold is shown.
 """
+_CAUTIOUS = """\
+The choice is cautious: thresholds are tested from the safe end (no exit, or for a cost exiting always) up to the first
+that fails its test at 5 %, and the best of those that pass is taken, so that at most one in twenty such choices misses
+its aim on further images like these (fixed-sequence testing, as in Learn then Test, Angelopoulos et al., 2021). A
+threshold marked * is not certified: it is the best by the estimate alone, which misses its aim about as often as not.
+An aim is met where the threshold is certified and the held-out estimate agrees, or where the held-out interval lies
+within it; it is missed where that interval lies beyond it.
+"""
+# Sides of an interval that differ by more than this share are shown apart; otherwise the wider stands for both.
+_UNEVEN = 0.2
 _ANSWERS = {"met": "yes", "missed": "no", "undecided": "cannot tell"}
 
 
@@ -30,7 +39,7 @@ def operating_table(record: "SweepRecord") -> Table:
     no_exit = record.settings.criterion.no_exit
     columns = [
         Column("aim", "aim"),
-        Column("threshold", "threshold", format=lambda values: _threshold(values, no_exit), justify="right"),
+        Column("threshold", "threshold", format=lambda chosen: _choice(chosen, no_exit), justify="right"),
         Column("exit_rate", "exit rate", "%", _interval(0.01, 1), "right"),
         Column("top1", "top-1", "%", _interval(0.01, 1), "right"),
         Column("difference", "against last stage", "points", _interval(0.01, 1, signed=True), "right"),
@@ -43,45 +52,42 @@ def operating_table(record: "SweepRecord") -> Table:
     return Table(columns, rows)
 
 
-def undecided(record: "SweepRecord") -> list[str]:
-    """Say of each operating point that the data cannot decide what its interval leaves open."""
-    return [
-        f"{sweep.name}, {aim(point.target)}: {point.images:,} held-out images cannot tell whether it is met "
-        f"({_open_question(point)})"
-        for sweep in (record, *record.others)
-        for point in sweep.operating_points
-        if point.verdict == "undecided"
-    ]
+def doubts(record: "SweepRecord") -> list[str]:
+    """Say of each operating point what the images can neither certify nor decide."""
+    said = []
+    for sweep in (record, *record.others):
+        for point in sweep.operating_points:
+            subject = f"{sweep.name}, {aim(point.target)}"
+            if _fell_back(point):
+                calibration = sweep.images - point.images
+                said.append(f"{subject}: {calibration:,} calibration images cannot certify it for any threshold")
+            if point.verdict == "undecided":
+                question = _open_question(point)
+                said.append(f"{subject}: {point.images:,} held-out images cannot tell whether it is met ({question})")
+    return said
+
+
+def has_fallen_back(record: "SweepRecord") -> bool:
+    """Whether the estimate alone chose some threshold although certainty was asked for."""
+    return any(_fell_back(point) for sweep in (record, *record.others) for point in sweep.operating_points)
+
+
+def _fell_back(point: "OperatingPoint") -> bool:
+    return point.certified_splits is not None and not point.certified
 
 
 def aim(target: "Target") -> str:
     """Return what a threshold was chosen for, in words."""
     match target.aim:
         case "budget":
-            return f"at most {target.value / 1e9:.4g} GMACs"
+            return f"≤ {target.value / 1e9:.4g} GMACs"
         case "max_drop":
             drop = f"{100 * target.value:.4g}"
-            return "no drop" if target.value == 0 else f"drop of at most {drop} point{'' if drop == '1' else 's'}"
+            return "no drop" if target.value == 0 else f"drop ≤ {drop} point{'' if drop == '1' else 's'}"
         case "min_accuracy":
-            return f"top-1 of at least {100 * target.value:.4g} %"
+            return f"top-1 ≥ {100 * target.value:.4g} %"
         case _:
-            return f"exit rate of at least {100 * target.value:.4g} %"
-
-
-def curve_csv(sweeps: "Sequence[Sweep]") -> str:
-    """Return every point of every curve as CSV."""
-    points = [(sweep.name, point) for sweep in sweeps for point in sweep.curve]
-    columns: dict[str, list[Any]] = {"model": [name for name, _ in points]}
-    for field in type(points[0][1]).model_fields:
-        columns[field] = [getattr(point, field) for _, point in points]
-    columns["threshold"] = [" ".join(map(str, t)) if isinstance(t, tuple) else t for t in columns["threshold"]]
-    return _csv(columns)
-
-
-def classes_csv(sweeps: "Sequence[Sweep]") -> str:
-    """Return every class of every sweep as CSV."""
-    rows = [{"model": sweep.name, **outcome.model_dump()} for sweep in sweeps for outcome in sweep.classes]
-    return _csv({name: [row[name] for row in rows] for name in rows[0]})
+            return f"exit rate ≥ {100 * target.value:.4g} %"
 
 
 def report(record: "SweepRecord") -> str:
@@ -92,8 +98,9 @@ def report(record: "SweepRecord") -> str:
         "![Accuracy against cost](curve.png)\n",
         "## Operating points\n",
         _METHOD.format(splits=record.settings.repeats),
+        _CAUTIOUS if record.settings.rule == "cautious" else "",
         as_markdown(operating_table(record)),
-        _bullets([*undecided(record), *record.warnings]),
+        _bullets([*doubts(record), *record.warnings]),
         *(_sweep_section(sweep, record.settings.criterion) for sweep in sweeps),
         "## Circumstances\n",
         *(_source_table(sweep) for sweep in sweeps),
@@ -119,7 +126,11 @@ def _operating_rows(sweep: "Sweep") -> list[dict[str, Any]]:
         {
             "model": sweep.name,
             "aim": aim(point.target),
-            "threshold": list(point.thresholds),
+            "threshold": {
+                "value": point.thresholds[0] if len(point.thresholds) == 1 else list(point.thresholds),
+                "certified": point.certified,
+                "marked": _fell_back(point),
+            },
             "exit_rate": point.exit_rate.model_dump(),
             "top1": point.top1.model_dump(),
             "difference": point.difference.model_dump(),
@@ -182,16 +193,15 @@ def _sweep_section(sweep: "Sweep", criterion: "Criterion") -> str:
 
 
 def _split_sentence(point: "OperatingPoint") -> str:
-    unreached = (
-        ""
-        if point.reachable_splits == 1
-        else (f"; in {100 * (1 - point.reachable_splits):.0f} % the calibration half could not reach it")
-    )
-    return (
-        f"{aim(point.target)}: met on the held-out half of {100 * point.met_splits:.0f} % of {point.splits} splits; "
-        f"threshold {_spread(point.threshold_spread[0], 1, 3)}, top-1 {_spread(point.top1_spread, 0.01, 1)} %"
-        f"{unreached}"
-    )
+    parts = [
+        f"{aim(point.target)}: met on the held-out half of {100 * point.met_splits:.0f} % of {point.splits} splits",
+        f"threshold {_spread(point.threshold_spread[0], 1, 3)}, top-1 {_spread(point.top1_spread, 0.01, 1)} %",
+    ]
+    if point.certified_splits is not None:
+        parts.append(f"{100 * point.certified_splits:.0f} % of all splits certify a threshold")
+    if point.reachable_splits < 1:
+        parts.append(f"in {100 * (1 - point.reachable_splits):.0f} % the calibration half could not reach it")
+    return "; ".join(parts)
 
 
 def _spread(spread: "Spread", factor: float, digits: int) -> str:
@@ -247,30 +257,31 @@ def _source_table(sweep: "Sweep") -> str:
 
 
 def _interval(factor: float, digits: int, *, signed: bool = False) -> Any:
+    """Return a format of an estimate: 78.1 ±0.5, and 2.0 (1.2 to 4.1) where the sides are far from equal."""
     sign = "+" if signed else ""
 
     def text(estimate: dict[str, float]) -> str:
         value = f"{estimate['value'] / factor:{sign}.{digits}f}"
         if "low" not in estimate:
             return value
+        below, above = (abs(estimate[end] - estimate["value"]) / factor for end in ("low", "high"))
+        if abs(below - above) <= max(10**-digits, _UNEVEN * max(below, above)):
+            return f"{value} ±{max(below, above):.{digits}f}"
         return f"{value} ({estimate['low'] / factor:{sign}.{digits}f} to {estimate['high'] / factor:{sign}.{digits}f})"
 
     return text
+
+
+def _choice(chosen: dict[str, Any], no_exit: float) -> str:
+    """Return a threshold, marked where the estimate alone chose it for want of certainty."""
+    return ("* " if chosen["marked"] else "") + _threshold(_as_list(chosen["value"]), no_exit)
 
 
 def _threshold(thresholds: Iterable[float], no_exit: float) -> str:
     return ", ".join("none" if value == no_exit else f"{value:.4f}" for value in thresholds)
 
 
-def _as_list(threshold: "float | tuple[float, ...] | None") -> list[float]:
+def _as_list(threshold: "float | Sequence[float] | None") -> list[float]:
     if threshold is None:
         return []
-    return list(threshold) if isinstance(threshold, tuple) else [threshold]
-
-
-def _csv(columns: dict[str, list[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return text.getvalue()
+    return [threshold] if isinstance(threshold, float) else list(threshold)

@@ -18,7 +18,7 @@ def agrees(curve: ExitCurve, row: int, table: Predictions, criterion: Criterion)
     """Whether a row of a curve is exactly what deciding image by image counts at its thresholds."""
     outcome = simulate(table, tuple(curve.thresholds[row].tolist()), criterion)
     stages = list(table.stages.values())
-    first = stages[0].prediction == table.labels
+    first, last = stages[0].prediction == table.labels, stages[-1].prediction == table.labels
     hits = np.stack([np.asarray(stage.top5) for stage in stages])[outcome.stage, np.arange(len(table))]
     costs = np.sort(np.asarray(outcome.macs))
     assert curve.macs is not None
@@ -32,6 +32,8 @@ def agrees(curve: ExitCurve, row: int, table: Predictions, criterion: Criterion)
         and curve.macs_p95[row] == costs[-(-95 * len(costs) // 100) - 1]
         and curve.harm_rate[row] == np.mean(first & ~outcome.correct)
         and curve.gain_rate[row] == np.mean(~first & outcome.correct)
+        and curve.lost[row] == np.sum(last & ~outcome.correct)
+        and curve.won[row] == np.sum(~last & outcome.correct)
     )
 
 

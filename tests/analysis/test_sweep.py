@@ -8,8 +8,8 @@ import pytest
 from made_predictions import random_predictions
 
 from lfvit_cli.analysis.exits import Criterion, simulate
-from lfvit_cli.analysis.operating_points import Aim, Target
 from lfvit_cli.analysis.sweep import SweepRecord, SweepSettings, sweep, sweep_record
+from lfvit_cli.analysis.targets import Aim, Target
 
 
 @pytest.mark.parametrize("stages", [("full",), ("location", "focus"), ("one", "two", "three")])
@@ -25,7 +25,7 @@ def test_record_is_whole_and_valid_json(stages: tuple[str, ...], macs: bool) -> 
     jsonschema.validate(document, SweepRecord.model_json_schema(mode="serialization"))
     assert SweepRecord.model_validate_json(record.model_dump_json()) == record
     assert {"curve", "operating_points", "reference_curves", "environment"} <= document.keys()
-    assert len(document["operating_points"]) == (4 if len(stages) > 1 else 0)
+    assert len(document["operating_points"]) == (3 if len(stages) > 1 else 0)
     assert (document["area"] is None) == (len(stages) == 1)
     assert len(document["calibration"]) == len(stages)
 

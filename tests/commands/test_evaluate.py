@@ -64,7 +64,7 @@ def test_answer_goes_to_stdout_and_talk_to_stderr(evaluate: Evaluate, tmp_path: 
 
     code, again, err = evaluate("--limit", "20", "--format", "json", "--batch-size", "5")
     assert (code, json.loads(again)) == (0, rows)
-    assert err == f"this evaluation is done already: reusing {rows[0]['file']} (--fresh does it again)\n"
+    assert err == f"this evaluation is done already: reusing {rows[0]['file']}\n"
 
 
 def test_table_shows_both_stages(evaluate: Evaluate) -> None:

@@ -10,12 +10,15 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from evaluating import SPEC, save_checkpoint
 from made_predictions import random_predictions
 from PIL import Image
 from running import Run
 
 from lfvit_cli.analysis.sweep import SweepRecord
-from lfvit_cli.measure.predictions_table import Predictions, write_predictions
+from lfvit_cli.measure.authors_curve import AuthorsCurveRecord
+from lfvit_cli.measure.predictions_table import Predictions, read_predictions, write_predictions
 
 FILES = {
     "calibration.png",
@@ -30,13 +33,14 @@ FILES = {
 
 @pytest.fixture
 def table(tmp_path: Path) -> Predictions:
-    """Predictions of 150 images, in p.parquet and, bare, in bare.csv."""
+    """Predictions of 150 images, in p.parquet and, bare, in bare.csv; and a checkpoint without a curve, bare.pth."""
     made = random_predictions(150)
     write_predictions(tmp_path / "p.parquet", made)
     columns: dict[str, object] = {"label": made.labels}
     for stage, answers in made.stages.items():
         columns |= {f"{stage}_prediction": answers.prediction, f"{stage}_confidence": answers.confidence}
     pd.DataFrame(columns).to_csv(tmp_path / "bare.csv", index=False)
+    torch.save({"head.weight": torch.zeros(3, 2)}, tmp_path / "bare.pth")
     return made
 
 
@@ -48,7 +52,7 @@ def test_files_are_written_and_the_table_is_short(lfvit: Run, tmp_path: Path) ->
     folder = tmp_path / "reports" / "sweep"
     assert {file.name for file in folder.iterdir()} == FILES
     assert len(done.stdout.splitlines()) < 15
-    for words in ("no drop", "drop of at most 1 point ", "location only", "focus only"):
+    for words in ("drop ≤ 0.5 points", "drop ≤ 1 point ", "location only", "focus only"):
         assert words in done.stdout
     with Image.open(folder / "curve.png") as picture:
         assert picture.size > (1000, 600)
@@ -83,6 +87,60 @@ def test_torch_is_never_imported(run_python: Run) -> None:
     modules = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "matplotlib" in modules
     assert modules.isdisjoint({"torch", "timm", "torchvision"})
+
+
+@pytest.mark.usefixtures("table")
+def test_the_choice_is_cautious_unless_asked_otherwise(lfvit: Run, tmp_path: Path) -> None:
+    """By default a threshold is certified or marked as not; --rule point takes the estimate without a word."""
+    cautious = lfvit("sweep-threshold", "p.parquet", "--max-drop", "0.5", "--exit-rate", "0.3")
+    assert cautious.returncode == 0, cautious.stderr
+    assert "* 0." in cautious.stdout
+    assert "* so many images cannot certify the aim" in cautious.stderr
+    record = json.loads((tmp_path / "reports/sweep/curve.json").read_text())
+    assert [point["certified"] for point in record["operating_points"]] == [False, True]
+    assert record["settings"]["rule"] == "cautious"
+    point = lfvit("sweep-threshold", "p.parquet", "--max-drop", "0.5", "--rule", "point")
+    assert "*" not in point.stdout + point.stderr
+
+
+@pytest.mark.usefixtures("table")
+def test_the_authors_curve_of_a_checkpoint(lfvit: Run, tmp_path: Path) -> None:
+    """A checkpoint's own curve is shown as its authors', alone and beside predictions."""
+    budgeted, alone = [[1.2, 1.8, 3.1], [75.0, 79.8, 80.6]], [70.1, 80.8]
+    records = {"flops": [1.1, 3.8], "anytime_classification": alone, "budgeted_batch_classification": budgeted}
+    torch.save({"model": {"head.weight": torch.zeros(3, 2)}, **records}, tmp_path / "lf-vit.pth")
+    done = lfvit("sweep-threshold", "lf-vit.pth", "--format", "json", "-o", "alone")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, AuthorsCurveRecord.model_json_schema(mode="serialization"))
+    drawn = [[point["macs"] / 1e9 for point in document["curve"]], [100 * point["top1"] for point in document["curve"]]]
+    assert drawn == [pytest.approx(row) for row in budgeted]
+    assert document.keys() >= {"curve", "operating_points", "reference_curves", "environment"}
+    assert "thresholds were chosen on the very images that it is reported on" in done.stderr
+    files = {"authors.csv", "curve.json", "curve.png", "curve.svg", "report.md"}
+    assert {file.name for file in (tmp_path / "alone").iterdir()} == files
+
+    both = lfvit("sweep-threshold", "p.parquet", "lf-vit.pth", "--published", "-o", "both")
+    assert both.returncode == 0, both.stderr
+    assert {file.name for file in (tmp_path / "both").iterdir()} == {*FILES, "authors.csv"}
+    assert json.loads((tmp_path / "both/curve.json").read_text())["authors"][0]["curve"] == document["curve"]
+
+
+def test_a_model_is_evaluated_first_and_its_evaluation_reused(lfvit: Run, tmp_path: Path) -> None:
+    """A model's photos are evaluated as by `lfvit evaluate`, into its folder; the second time that is reused."""
+    model = ("sweep-threshold", SPEC, "--checkpoint", save_checkpoint(tmp_path), "--device", "cpu")
+    first = lfvit(*model, "--format", "json", "--repeats", "3", "--exit-rate", "0.2")
+    assert first.returncode == 0, first.stderr
+    (file,) = (tmp_path / "reports/predictions").iterdir()
+    assert f"predictions: reports/predictions/{file.name}" in first.stderr
+    document = json.loads(first.stdout)
+    assert document["source"]["model"] == document["name"] == SPEC
+    assert document["file"] == f"reports/predictions/{file.name}"
+    assert document["images"] == len(read_predictions(file))
+    second = lfvit(*model, "--format", "json", "--repeats", "3", "--exit-rate", "0.2")
+    assert second.returncode == 0, second.stderr
+    assert "this evaluation is done already: reusing" in second.stderr
+    assert json.loads(second.stdout)["curve"] == document["curve"]
 
 
 @pytest.mark.usefixtures("table")
@@ -135,7 +193,16 @@ def test_bare_csv_shows_what_is_unknown(lfvit: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ((), 2, "Pass predictions: a file from `lfvit evaluate`"),
+        ((), 2, "Pass predictions (a file from `lfvit evaluate`"),
+        (
+            ("lf_deit_smal", "--device", "cpu"),
+            1,
+            "error: no model is called 'lf_deit_smal'. Did you mean lf_deit_small",
+        ),
+        (("p.parquet", "--checkpoint", "a.pth"), 2, "belongs to a model, and none is named"),
+        (("lf_deit_small", "--checkpoint", "a.pth", "--checkpoint", "b.pth"), 2, "given 2 times for 1 models"),
+        (("bare.pth",), 1, "error: checkpoint bare.pth carries no curve of its authors. Evaluate it: lfvit sweep"),
+        (("p.parquet", "--rule", "bold"), 2, "Invalid value for '--rule'"),
         (("absent.parquet",), 1, "error: predictions 'absent.parquet': no such file. Make one with `lfvit evaluate`"),
         (("p.parquet", "--budget", "0.5"), 1, "The reachable range is 1.102 to 3.811 GMACs"),
         (("bare.csv", "--budget", "2"), 1, "error: a budget needs MACs"),

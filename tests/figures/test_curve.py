@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from lfvit_cli.analysis.sweep import Sweep, SweepSettings, sweep
-from lfvit_cli.figures.curve import PublishedCurve, PublishedPoint, draw_curves
+from lfvit_cli.analysis.targets import Aim, Target
+from lfvit_cli.figures.curve import PublishedPoint, draw_curves
 from lfvit_cli.figures.style import render
+from lfvit_cli.measure.authors_curve import AuthorsCurve, AuthorsPoint
 
 SETTINGS = SweepSettings(repeats=3)
 PUBLISHED = [
@@ -22,6 +24,18 @@ PUBLISHED = [
     PublishedPoint("ATS-S", 2.9e9, 0.797),
     PublishedPoint("Evo-ViT-S", 3.0e9, 0.794),
 ]
+
+
+AUTHORS = AuthorsCurve(
+    name="lf-vit",
+    file="lf-vit.pth",
+    checkpoint_hash="",
+    curve=tuple(AuthorsPoint(exit_rate=None, top1=top1, macs=macs) for macs, top1 in [(1.2e9, 0.75), (3.8e9, 0.8)]),
+    reference_curves={
+        "location_only": (AuthorsPoint(exit_rate=1, top1=0.7, macs=1.1e9),),
+        "focus_only": (AuthorsPoint(exit_rate=0, top1=0.81, macs=3.9e9),),
+    },
+)
 
 
 def made(images: int = 150, stages: tuple[str, ...] = ("location", "focus"), name: str = "m", seed: int = 0) -> Sweep:
@@ -50,7 +64,8 @@ def test_the_curve_is_drawn_as_it_is() -> None:
     first, last = (swept.reference_curves[f"{stage}_only"][0] for stage in ("location", "focus"))
     assert line(axes, "random exit")[:, 1] == pytest.approx([100 * first.top1, 100 * last.top1])
     assert line(axes, "oracle exit")[-1, 1] == pytest.approx(100 * swept.reference_curves["oracle"][-1].top1)
-    point = swept.operating_points[0]
+    point = swept.main_point
+    assert point is not None
     assert line(axes, "chosen, on held-out images")[0, 1] == pytest.approx(100 * point.top1.value)
     assert axes.get_xlabel() == "expected GMACs per image"
 
@@ -86,11 +101,32 @@ def test_four_systems_share_one_figure() -> None:
 
 
 def test_published_results_are_marked_as_such() -> None:
-    """Published points and curves say in the legend that they are, and wide costs get a logarithmic axis."""
-    curve = PublishedCurve("authors", (1.2e9, 3.8e9), (0.75, 0.8))
-    figure = draw_curves([made()], published=PUBLISHED, published_curves=[curve])
-    assert {"published (ImageNet-1k)", "authors (published)"} <= set(legend(figure))
+    """Published results say in the legend that they are, and wide costs get a logarithmic axis."""
+    figure = draw_curves([made()], published=PUBLISHED, authors=[AUTHORS])
+    assert {"published (ImageNet-1k)", "lf-vit (its authors' own)"} <= set(legend(figure))
     assert figure.axes[0].get_xscale() == "log"
+    drawn = line(figure.axes[0], "lf-vit (its authors' own)")
+    assert drawn.tolist() == [pytest.approx([1.2, 75]), pytest.approx([3.8, 80])]
+
+
+def test_the_authors_curve_stands_alone() -> None:
+    """Without predictions the authors' curve is drawn with its stages, and the figure says what it is worth."""
+    figure = draw_curves([], authors=[AUTHORS])
+    (axes,) = figure.axes
+    assert "thresholds chosen on the images of the report" in axes.get_title("left")
+    assert {text.get_text() for text in axes.texts} == {"location only", "focus only"}
+    assert legend(figure) == ["lf-vit (its authors' own)"]
+    assert len(render(figure, "png")) > 10_000
+
+
+def test_the_certified_point_is_the_one_shown() -> None:
+    """Where the first aim cannot be certified and a later one can, the star stands at the later one."""
+    aims = tuple(Target(aim=Aim.MAX_DROP, value=drop) for drop in (0.0, 0.05))
+    swept = sweep(random_predictions(800), "p.parquet", "m", SweepSettings(repeats=3, targets=aims))
+    unsure, sure = swept.operating_points
+    assert (unsure.certified, sure.certified) == (False, True)
+    star = line(draw_curves([swept]).axes[0], "chosen, on held-out images")
+    assert star[0, 1] == pytest.approx(100 * sure.top1.value)
 
 
 def test_unknown_macs_are_drawn_by_exit_rate() -> None:

@@ -1,32 +1,34 @@
 """Tests of results/sweep.py."""
 
-import csv
-import io
-
 import pytest
 from made_predictions import random_predictions
 
 from lfvit_cli.analysis.exits import Criterion
-from lfvit_cli.analysis.operating_points import Aim, Target
 from lfvit_cli.analysis.sweep import SweepRecord, SweepSettings, sweep, sweep_record
-from lfvit_cli.results.sweep import aim, classes_csv, curve_csv, operating_table, report, undecided
+from lfvit_cli.analysis.targets import Aim, Rule, Target
+from lfvit_cli.results.sweep import aim, doubts, has_fallen_back, operating_table, report
 
 
-def record(*targets: Target, stages: tuple[str, ...] = ("location", "focus"), images: int = 120) -> SweepRecord:
+def record(
+    *targets: Target,
+    stages: tuple[str, ...] = ("location", "focus"),
+    images: int = 120,
+    rule: Rule = Rule.CAUTIOUS,
+) -> SweepRecord:
     """Sweep a made table for some targets."""
-    settings = SweepSettings(targets=targets, repeats=3)
+    settings = SweepSettings(targets=targets, repeats=3, rule=rule)
     return sweep_record([sweep(random_predictions(images, stages=stages), "p.parquet", "made", settings)], settings)
 
 
 @pytest.mark.parametrize(
     ("kind", "value", "words"),
     [
-        (Aim.BUDGET, 1.7e9, "at most 1.7 GMACs"),
+        (Aim.BUDGET, 1.7e9, "≤ 1.7 GMACs"),
         (Aim.MAX_DROP, 0.0, "no drop"),
-        (Aim.MAX_DROP, 0.005, "drop of at most 0.5 points"),
-        (Aim.MAX_DROP, 0.01, "drop of at most 1 point"),
-        (Aim.MIN_ACCURACY, 0.795, "top-1 of at least 79.5 %"),
-        (Aim.EXIT_RATE, 0.78, "exit rate of at least 78 %"),
+        (Aim.MAX_DROP, 0.005, "drop ≤ 0.5 points"),
+        (Aim.MAX_DROP, 0.01, "drop ≤ 1 point"),
+        (Aim.MIN_ACCURACY, 0.795, "top-1 ≥ 79.5 %"),
+        (Aim.EXIT_RATE, 0.78, "exit rate ≥ 78 %"),
     ],
 )
 def test_aims_in_words(kind: Aim, value: float, words: str) -> None:
@@ -36,14 +38,37 @@ def test_aims_in_words(kind: Aim, value: float, words: str) -> None:
 
 def test_table_shows_the_choice_and_the_stages() -> None:
     """The rows are the operating points, then each stage alone, in per cent, points and GMACs."""
-    made = record(Target(aim=Aim.EXIT_RATE, value=0.5))
+    made = record(Target(aim=Aim.EXIT_RATE, value=0.5), images=2_000)
     table = operating_table(made)
     chosen, first, last = ([column.text(row) for column in table.columns] for row in table.rows)
     top1 = made.operating_points[0].top1
-    assert chosen[0] == "exit rate of at least 50 %"
-    assert chosen[3] == f"{100 * top1.value:.1f} ({100 * top1.low:.1f} to {100 * top1.high:.1f})"
+    assert chosen[0] == "exit rate ≥ 50 %"
+    assert chosen[3] == f"{100 * top1.value:.1f} ±{100 * max(top1.value - top1.low, top1.high - top1.value):.1f}"
     assert (first[0], first[2], first[5]) == ("location only", "100.0", "1.10")
     assert (last[0], last[2], last[4], last[5]) == ("focus only", "0.0", "+0.0", "3.81")
+
+
+def test_uneven_intervals_show_both_ends() -> None:
+    """Near 100 % an interval reaches further down than up, and its ends are written out."""
+    made = record(Target(aim=Aim.EXIT_RATE, value=0.9))
+    rate = made.operating_points[0].exit_rate
+    text = operating_table(made).columns[2].text(operating_table(made).rows[0])
+    assert text == f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
+
+
+def test_what_is_not_certified_is_marked() -> None:
+    """A threshold that the estimate alone chose is marked and explained, unless that was asked for."""
+    target = Target(aim=Aim.MAX_DROP, value=0.005)
+    made, asked = record(target), record(target, rule=Rule.POINT)
+    table = operating_table(made)
+    assert table.columns[1].text(table.rows[0]).startswith("* 0.")
+    assert has_fallen_back(made)
+    assert doubts(made)[0] == "made, drop ≤ 0.5 points: 60 calibration images cannot certify it for any threshold"
+    assert "A\nthreshold marked * is not certified" in report(made)
+    plain = operating_table(asked)
+    assert plain.columns[1].text(plain.rows[0]) == table.columns[1].text(table.rows[0]).removeprefix("* ")
+    assert not has_fallen_back(asked)
+    assert "marked *" not in report(asked)
 
 
 def test_no_exit_reads_as_none() -> None:
@@ -64,8 +89,8 @@ def test_what_cannot_be_told_is_said(kind: Aim) -> None:
         Aim.BUDGET: 1.6e9,
         Aim.EXIT_RATE: probe.exit_rate.value,
     }[kind]
-    made = record(Target(aim=kind, value=value))
-    (sentence,) = undecided(made)
+    made = record(Target(aim=kind, value=value), rule=Rule.POINT)
+    (sentence,) = doubts(made)
     unit = {Aim.MAX_DROP: "points", Aim.BUDGET: "GMACs"}.get(kind, "%")
     assert "60 held-out images cannot tell whether it is met" in sentence
     assert sentence.endswith(f" {unit})")
@@ -73,14 +98,24 @@ def test_what_cannot_be_told_is_said(kind: Aim) -> None:
 
 
 @pytest.mark.parametrize("stages", [("full",), ("location", "focus"), ("one", "two", "three")])
-def test_report_and_files_fit_any_number_of_stages(stages: tuple[str, ...]) -> None:
-    """The page has its sections, and the CSV files a row for every point and class."""
+def test_report_fits_any_number_of_stages(stages: tuple[str, ...]) -> None:
+    """The page has its sections."""
     made = record(Target(aim=Aim.MAX_DROP, value=0.02), stages=stages)
     page = report(made)
     assert ("### Classes that lose most" in page) == (len(stages) > 1)
     assert "| checkpoint        | unknown" in page
     assert all(f"| {stage}" in page for stage in stages)
-    points = list(csv.DictReader(io.StringIO(curve_csv([made]))))
-    assert [float(row["top1"]) for row in points] == [point.top1 for point in made.curve]
-    assert len(points[0]["threshold"].split()) == len(stages) - 1
-    assert len(list(csv.DictReader(io.StringIO(classes_csv([made]))))) == len(made.classes)
+
+
+@pytest.mark.parametrize("names", [1, 2])
+def test_the_table_fits_a_terminal(names: int) -> None:
+    """The grid of the default aims is at most 120 columns wide for a few thousand images, of one model or several."""
+    settings = SweepSettings(repeats=3)
+    sweeps = [
+        sweep(random_predictions(2_000, seed=name), "p.parquet", f"lf_deit_small ({name})", settings)
+        for name in range(names)
+    ]
+    table = operating_table(sweep_record(sweeps, settings))
+    widths = [max(len(column.text(row)) for row in table.rows) for column in table.columns]
+    headings = [max(map(len, column.heading.split())) for column in table.columns]
+    assert sum(map(max, widths, headings)) + 2 * len(widths) <= 120
