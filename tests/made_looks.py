@@ -24,7 +24,7 @@ CLASSES = ("boot", "cap", "coat", "robe", "sock")
 def save_narrow(spec: str, file: Path, *, named: bool = True) -> str:
     """Save lively deterministic weights for a narrow network, with class names in the header; give the path."""
     network = build(spec)
-    network = network.model if isinstance(network, SingleStage) else network  # type: ignore[assignment]
+    network = network.model if isinstance(network, SingleStage) else network
     generator = torch.Generator().manual_seed(0)
     state = {
         # Unlike an initialisation, these make the class attention differ from patch to patch.

@@ -35,7 +35,7 @@ def test_there_is_a_panel_for_each_batch_size_with_a_point_for_each_row(record: 
     panels = speed_figure(record).axes
     assert [axes.get_title("left") for axes in panels] == ["batch 4, float32", "batch 8, float32"]
     for axes, rows in zip(panels, (record.rows[:2], record.rows[2:]), strict=True):
-        points = [container.lines[0].get_xydata()[0].tolist() for container in axes.containers]
+        points = [container[0].get_xydata()[0].tolist() for container in axes.containers]
         assert points == [[row.expected_macs / 1e9, row.images_per_second.median] for row in rows]
 
 
