@@ -1,5 +1,6 @@
 """Evo-ViT on DeiT: the patches the class token attends to run through the blocks, the others wait and rejoin."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -99,7 +100,7 @@ class EvoViT(nn.Module):
         self.num_heads = num_heads
         patches = self.patch_embed.num_patches
         self.kept = _kept(patches, keep_ratio)
-        self.selection_layers = _selection_layers(selection, depth)
+        self.selection_layers = selection_layers(selection, depth)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, patches + 1, embed_dim))
         self.norms = nn.ModuleList(nn.LayerNorm(embed_dim, eps=EPS) for _ in range(depth))
@@ -119,43 +120,59 @@ class EvoViT(nn.Module):
 
     def begin(self, images: Tensor) -> PrunedOutput:
         """(B, 3, S, S) normalised images to logits, and the patches chosen at each selection."""
+        _, patches, kept = self.evolve(images, self.selection_layers)
+        logits = self.head(self.norm(patches.mean(dim=1)))
+        return PrunedOutput(logits, kept)
+
+    def evolve(self, images: Tensor, selection_layers: Sequence[int]) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """All layers, selecting anew before some of them.
+
+        Args:
+            images: (B, 3, S, S), normalised.
+            selection_layers: ascending 0-based layers; the released training selects otherwise than at inference.
+
+        Returns:
+            The (B, 1, C) class token and the (B, N, C) patch tokens, before the norm; the patches of each selection.
+        """
         patches = self.patch_embed(images) + self.pos_embed[:, 1:]
         token = (self.cls_token + self.pos_embed[:, :1]).expand(len(patches), -1, -1)
         attention = patches.new_zeros(patches.shape[:2], dtype=torch.float32)
         depth, kept = len(self.blocks), []
+        # Later layers' class attention has nothing to select.
+        rows = range(self.first_selection - 1, max(selection_layers, default=0))
         unpruned = range(min(self.first_selection, depth))
-        token, patches, attention = self._run(unpruned, token, patches, attention)
-        for start, end in pairwise((*self.selection_layers, depth)):
+        token, patches, attention = self._run(unpruned, rows, token, patches, attention)
+        for start, end in pairwise((*selection_layers, depth)):
             # The stable order makes the choice the same on every device, ties included.
             chosen = attention.sort(dim=1, descending=True, stable=True).indices[:, : self.kept].sort(dim=1).values
             kept.append(chosen)
             running, seen = gather_tokens(patches, chosen), attention.gather(1, chosen)
-            token, running, seen = self._run(range(start, end), token, running, seen)
+            token, running, seen = self._run(range(start, end), rows, token, running, seen)
             patches = patches.scatter(1, chosen.unsqueeze(-1).expand_as(running), running)
             attention = attention.scatter(1, chosen, seen)
-        logits = self.head(self.norm(patches.mean(dim=1)))
-        return PrunedOutput(logits, tuple(kept))
+        return token, patches, tuple(kept)
 
-    def _run(self, layers: range, token: Tensor, patches: Tensor, attention: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _run(
+        self, layers: range, rows: range, token: Tensor, patches: Tensor, attention: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Some layers over (B, 1, C) class token, (B, n, C) patches and their (B, n) class attention so far."""
         tokens = torch.cat((token, patches), dim=1)
         for layer in layers:
-            tokens, row = self._layer(layer, tokens)
+            tokens, row = self._layer(layer, tokens, with_row=layer in rows)
             if row is not None:
                 old = 0.0 if layer < self.first_selection else 0.5
                 attention = old * attention + (1 - old) * row
         return tokens[:, :1], tokens[:, 1:], attention
 
-    def _layer(self, layer: int, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-        """One block; also its class attention, summed over heads, where a later selection depends on it."""
+    def _layer(self, layer: int, tokens: Tensor, *, with_row: bool) -> tuple[Tensor, Tensor | None]:
+        """One block; also its class attention, summed over heads, where it is asked for."""
         block, normed = self.blocks[layer], self.norms[layer](tokens)
         query, key = split_heads(self.qks[layer].qk(normed), 2, self.num_heads)
         (value,) = split_heads(self.vs[layer].v(normed), 1, self.num_heads)
         mixed = self.projs[layer](merge_heads(F.scaled_dot_product_attention(query, key, value)))
         tokens = tokens + block.drop_path(mixed)
         tokens = tokens + block.drop_path(block.mlp(block.norm2(tokens)))
-        needed = self.first_selection - 1 <= layer < max(self.selection_layers, default=0)
-        return tokens, class_attention_row(query, key).sum(dim=1) if needed else None
+        return tokens, class_attention_row(query, key).sum(dim=1) if with_row else None
 
     def resume(self, images: Tensor, state: StageOutput) -> StageOutput:
         """Nothing follows the only stage."""
@@ -177,7 +194,12 @@ def _kept(patches: int, keep_ratio: float) -> int:
     return kept
 
 
-def _selection_layers(selection: str, depth: int) -> tuple[int, ...]:
+def selection_layers(selection: str, depth: int) -> tuple[int, ...]:
+    """The 0-based layers before which patches are selected.
+
+    Raises:
+        KeywordError: no such selection.
+    """
     if selection not in get_args(Selection):
         raise KeywordError(
             f"selection={selection} is not a way to select", f"Use one of {', '.join(get_args(Selection))}."

@@ -1,0 +1,1 @@
+"""How the networks learn: losses, data, starting weights, the loop."""

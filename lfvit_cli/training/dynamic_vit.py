@@ -1,0 +1,135 @@
+"""Training DynamicViT: no token is removed; random decisions mask those that would be."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lfvit_cli.networks.dynamic_vit import DynamicViT, ScorePredictor
+from lfvit_cli.networks.layers import Attention, merge_heads, split_heads
+from lfvit_cli.training.errors import TrainingError
+from lfvit_cli.training.losses import cross_entropy, divergence, ratio_loss, token_loss
+from lfvit_cli.training.objective import Lesson, Objective
+
+EPSILON = 1e-6
+RATIO_WEIGHT, LOGITS_WEIGHT, TOKENS_WEIGHT = 2.0, 0.5, 0.5
+
+# (B, N, 2) log-probabilities of keeping and of dropping, and which pruning it is, to (B, N) decisions in {0, 1}.
+Decide = Callable[[Tensor, int], Tensor]
+
+
+class MaskedAnswer(NamedTuple):
+    """What the network answers when tokens are masked instead of removed.
+
+    Attributes:
+        logits: (B, K).
+        tokens: (B, N, C) normalised final patch tokens.
+        kept: one (B, N) tensor in {0, 1} for each pruning: whether the patch has survived it and all before.
+    """
+
+    logits: Tensor
+    tokens: Tensor
+    kept: list[Tensor]
+
+
+class DynamicViTObjective(Objective):
+    """CE + 2 ratio + 0.5 KL(teacher || student) + 0.5 token MSE (Rao et al., NeurIPS 2021, section 3.3).
+
+    The last two need the unpruned network as a teacher, and are left out without one.
+    """
+
+    def forward(self, images: Tensor, targets: Tensor, lesson: Lesson | None, progress: float) -> dict[str, Tensor]:  # noqa: ARG002
+        """See :meth:`Objective.forward`; the parts, not yet weighted, are ``class``, ``ratio``, ``logits``, ``tokens``.
+
+        Raises:
+            TrainingError: the teacher's tokens are not the student's.
+        """
+        network = cast(DynamicViT, self.network)
+        answer = masked_forward(network, images, gumbel_decisions)
+        patches = network.patch_embed.num_patches
+        parts = {
+            "class": cross_entropy(answer.logits, targets),
+            "ratio": ratio_loss(answer.kept, [count / patches for count in network.kept_counts]),
+        }
+        loss = parts["class"] + RATIO_WEIGHT * parts["ratio"]
+        if lesson is not None:
+            teacher_tokens = _teacher_tokens(lesson, answer.tokens)
+            parts["logits"] = divergence(lesson.logits, answer.logits)
+            parts["tokens"] = token_loss(answer.tokens, teacher_tokens, answer.kept[-1])
+            loss = loss + LOGITS_WEIGHT * parts["logits"] + TOKENS_WEIGHT * parts["tokens"]
+        return {"loss": loss, **parts}
+
+
+def gumbel_decisions(scores: Tensor, pruning: int) -> Tensor:  # noqa: ARG001
+    """Draw (B, N) hard decisions from (B, N, 2) log-probabilities; their gradient is that of the soft ones."""
+    return F.gumbel_softmax(scores.float(), hard=True)[..., 0]
+
+
+def masked_forward(network: DynamicViT, images: Tensor, decide: Decide) -> MaskedAnswer:
+    """(B, 3, S, S) images through all layers, with decisions multiplied down the prunings."""
+    tokens = network.patch_embed(images)
+    tokens = torch.cat((network.cls_token.expand(len(tokens), -1, -1), tokens), dim=1) + network.pos_embed
+    survivors = tokens.new_ones(tokens.shape[:2], dtype=torch.float32)[:, 1:]
+    kept: list[Tensor] = []
+    for layer, block in enumerate(network.blocks):
+        if layer in network.pruning_layers:
+            pruning = len(kept)
+            scores = masked_scores(cast(ScorePredictor, network.score_predictor[pruning]), tokens[:, 1:], survivors)
+            survivors = survivors * decide(scores, pruning)
+            kept.append(survivors)
+        tokens = _masked_block(block, tokens, survivors) if kept else block(tokens)
+    tokens = network.norm(tokens)
+    return MaskedAnswer(network.head(tokens[:, 0]), tokens[:, 1:], kept)
+
+
+def masked_scores(predictor: ScorePredictor, patches: Tensor, survivors: Tensor) -> Tensor:
+    """The predictor's (B, N, 2) log-probabilities where the mean is over the survivors only.
+
+    Args:
+        predictor: of this pruning.
+        patches: (B, N, C).
+        survivors: (B, N) in {0, 1}.
+    """
+    local, shared = predictor.in_conv(patches).chunk(2, dim=-1)
+    weights = survivors.unsqueeze(-1)
+    # A photo without survivors has a zero mean, not 0 / 0.
+    mean = (shared * weights).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True).clamp(min=1)
+    scores: Tensor = predictor.out_conv(torch.cat((local, mean.to(local.dtype).expand_as(local)), dim=-1))
+    return scores
+
+
+def masked_attention(attention: Attention, tokens: Tensor, survivors: Tensor) -> Tensor:
+    """Self-attention in which nothing is seen of dropped patches, but by themselves (section 3.3, equation 11).
+
+    Args:
+        attention: the layer's.
+        tokens: (B, N + 1, C), the class token first.
+        survivors: (B, N) in {0, 1}.
+    """
+    query, key, value = split_heads(attention.qkv(tokens), 3, attention.num_heads)
+    scores = (query @ key.transpose(-2, -1)).float() * query.shape[-1] ** -0.5
+    seen = F.pad(survivors, (1, 0), value=1.0)[:, None, None, :]
+    count = seen.shape[-1]
+    itself = torch.eye(count, device=seen.device)
+    visible = seen + (1 - seen) * itself
+    weights = (scores - scores.amax(dim=-1, keepdim=True)).exp() * visible
+    weights = (weights + EPSILON / count) / (weights.sum(dim=-1, keepdim=True) + EPSILON)
+    mixed: Tensor = attention.proj(merge_heads(weights.to(value.dtype) @ value))
+    return mixed
+
+
+def _masked_block(block: Any, tokens: Tensor, survivors: Tensor) -> Tensor:
+    tokens = tokens + block.drop_path(masked_attention(block.attn, block.norm1(tokens), survivors))
+    finished: Tensor = tokens + block.drop_path(block.mlp(block.norm2(tokens)))
+    return finished
+
+
+def _teacher_tokens(lesson: Lesson, tokens: Tensor) -> Tensor:
+    if lesson.tokens is None or lesson.tokens.shape != tokens.shape:
+        raise TrainingError(
+            "the teacher has no final tokens of the student's number and width",
+            "Give the unpruned network as --teacher: the DeiT of the same size.",
+        )
+    return lesson.tokens

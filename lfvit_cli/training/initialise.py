@@ -1,0 +1,159 @@
+"""Starting weights: from nothing, timm, a checkpoint of the family, or a plain vision transformer's backbone."""
+
+import re
+from dataclasses import dataclass
+
+import timm
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor, nn
+
+from lfvit_cli.networks.checkpoint_files import read_checkpoint
+from lfvit_cli.networks.checkpoints import family_of
+from lfvit_cli.networks.errors import first_line
+from lfvit_cli.networks.evo_vit import EvoViT
+from lfvit_cli.networks.lf_vit import LFViT
+from lfvit_cli.training.errors import TrainingError
+from lfvit_cli.training.families import bare
+
+BACKBONE = "DeiT"
+# What answers for other classes than the checkpoint's starts anew.
+HEADS = ("head.", "head_cls.", "head_dist.", "fc.", "classifier.")
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """Where a network's starting weights come from.
+
+    Attributes:
+        source: as it was named; None where all parameters are fresh.
+        taken: parameters taken from it.
+        resampled: those of them that were resampled to another grid.
+        fresh: parameters at their random initial values.
+        unused: parameters of the source that the network has no place for.
+    """
+
+    source: str | None
+    taken: tuple[str, ...]
+    resampled: tuple[str, ...]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """All of it in one line."""
+        if self.source is None:
+            return f"all {len(self.fresh)} parameters start fresh"
+        parts = [f"{len(self.taken)} of {len(self.taken) + len(self.fresh)} parameters from {self.source}"]
+        parts += [f"{', '.join(self.resampled)} resampled"] if self.resampled else []
+        parts += [f"fresh: {_modules(self.fresh)}"] if self.fresh else []
+        parts += [f"unused: {_modules(self.unused)}"] if self.unused else []
+        return "; ".join(parts)
+
+
+def initialise(network: nn.Module, source: str | None) -> Initialisation:
+    """Load what fits of a source into a freshly built network.
+
+    Args:
+        network: from :func:`lfvit_cli.networks.build.build`.
+        source: a timm name (with or without a tag), a checkpoint of the network's family, or one of a plain DeiT or
+            ViT; None to start from nothing.
+
+    Raises:
+        CheckpointError: the file is missing, broken or unsafe.
+        TrainingError: timm's weights cannot be fetched, or nothing in the source is for this network.
+    """
+    model = bare(network)
+    own = model.state_dict()
+    parameters = [name for name, _ in model.named_parameters()]
+    if source is None:
+        return Initialisation(None, (), (), tuple(parameters), ())
+    found = _read(source)
+    _check_family(own, found, source)
+    translated = translate(model, found)
+    fitted: dict[str, Tensor] = {}
+    for name, value in translated.items():
+        if name in own and (tensor := _fit(name, value, own[name], source)) is not None:
+            fitted[name] = tensor
+    taken = tuple(name for name in parameters if name in fitted)
+    if not taken:
+        raise TrainingError(
+            f"{source} has no parameter of this network", "Give a checkpoint of its family, or of a plain DeiT."
+        )
+    model.load_state_dict(fitted, strict=False)
+    resampled = tuple(name for name in taken if translated[name].shape != own[name].shape)
+    fresh = tuple(name for name in parameters if name not in fitted)
+    unused = tuple(name for name in translated if name not in fitted and name not in fresh)
+    return Initialisation(source, taken, resampled, fresh, unused)
+
+
+def translate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A plain backbone's parameters under a family's own names; those of the family itself stay as they are."""
+    if family_of(state) != BACKBONE:
+        return state
+    if isinstance(model, LFViT):
+        # One embedding of positions serves both grids.
+        positions = {f"pos_embed_list.{grid}": state["pos_embed"] for grid in (0, 1) if "pos_embed" in state}
+        return {name: value for name, value in state.items() if name != "pos_embed"} | positions
+    if isinstance(model, EvoViT):
+        return _split_for_evo_vit(state)
+    return state
+
+
+def _split_for_evo_vit(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Evo-ViT keeps the parts of attention in lists beside its blocks, and splits queries and keys from values."""
+    names = {"norm1": "norms.{}.", "attn.proj": "projs.{}."}
+    translated: dict[str, Tensor] = {}
+    for name, value in state.items():
+        part = re.fullmatch(r"blocks\.(\d+)\.(norm1|attn\.proj|attn\.qkv)\.(weight|bias)", name)
+        if part is None:
+            translated[name] = value
+        elif part[2] == "attn.qkv":
+            width = len(value) // 3
+            translated[f"qks.{part[1]}.qk.{part[3]}"] = value[: 2 * width]
+            translated[f"vs.{part[1]}.v.{part[3]}"] = value[2 * width :]
+        else:
+            translated[names[part[2]].format(part[1]) + part[3]] = value
+    # The backbone's last norm has served the class token, too.
+    return translated | {f"norm_cls.{kind}": state[f"norm.{kind}"] for kind in ("weight", "bias")}
+
+
+def _read(source: str) -> dict[str, Tensor]:
+    if not timm.is_model(source.partition(".")[0]):
+        return read_checkpoint(source).state
+    try:
+        state: dict[str, Tensor] = timm.create_model(source, pretrained=True).state_dict()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"timm's weights for {source} could not be fetched: {first_line(error)}",
+            "Check the name and the connection, or download them and give the file.",
+        ) from error
+    return state
+
+
+def _check_family(own: dict[str, Tensor], found: dict[str, Tensor], source: str) -> None:
+    ours, theirs = family_of(own), family_of(found)
+    if theirs not in (ours, BACKBONE):
+        raise TrainingError(
+            f"{source} holds {theirs or 'unknown'} weights, and the model is {ours or 'another network'}",
+            "Start from a checkpoint of its family, or of a plain DeiT.",
+        )
+
+
+def _fit(name: str, value: Tensor, place: Tensor, source: str) -> Tensor | None:
+    """The value in the shape of its place; None for a head of other classes."""
+    if value.shape == place.shape:
+        return value
+    if name.startswith("pos_embed") and value.shape[-1] == place.shape[-1]:
+        side = round((place.shape[1] - 1) ** 0.5)
+        resampled: Tensor = resample_abs_pos_embed(value.float(), new_size=[side, side], num_prefix_tokens=1)
+        return resampled
+    if name.startswith(HEADS):
+        return None
+    shapes = ["x".join(map(str, tensor.shape)) for tensor in (value, place)]
+    raise TrainingError(
+        f"{source} has {name} of {shapes[0]}, and this network takes {shapes[1]}",
+        "Choose the model of the checkpoint's width and depth.",
+    )
+
+
+def _modules(names: tuple[str, ...]) -> str:
+    return ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))

@@ -1,0 +1,256 @@
+"""One training made ready: devices, network, starting weights, teacher, photos, optimizer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import is_tensorboard_available
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from lfvit_cli.images.transforms import TransformSettings
+from lfvit_cli.networks.build import build, evaluation_settings, parse_spec
+from lfvit_cli.networks.staged import StagedNetwork
+from lfvit_cli.runtime.devices import choose_device
+from lfvit_cli.training.augment import Augmentation
+from lfvit_cli.training.data import PhotoStore, Splits, list_splits, open_photos, stored_size
+from lfvit_cli.training.dynamic_vit import DynamicViTObjective
+from lfvit_cli.training.errors import TrainingError
+from lfvit_cli.training.families import bare, objective_for
+from lfvit_cli.training.initialise import Initialisation, initialise
+from lfvit_cli.training.objective import Objective, ObjectiveSettings
+from lfvit_cli.training.recipes import Recipe
+from lfvit_cli.training.settings import TrainSettings
+
+Report = Callable[[int, int, str], None]
+
+MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+FIRST_LR = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingJob:
+    """A training ready to start.
+
+    Attributes:
+        settings: what was asked.
+        output: folder of its results.
+        accelerator: device, precision, accumulation, processes.
+        network: staged, with its starting weights; shares its parameters with the objective.
+        objective: the network and its loss, as Accelerate has prepared it.
+        ema: the moving average of the network; None without one.
+        teacher: in evaluation mode; None without one.
+        initialisation: where the starting weights come from.
+        splits: the photos' files.
+        transform: how images are prepared at evaluation.
+        train: the photos to train on.
+        validation: the photos to validate on, as at evaluation.
+        augmentation: what happens to the former.
+        optimizer: as Accelerate has prepared it.
+        scheduler: of the learning rate, by update.
+        updates_an_epoch: updates of the weights in an epoch.
+    """
+
+    settings: TrainSettings
+    output: Path
+    accelerator: Any
+    network: nn.Module
+    objective: nn.Module
+    ema: Any
+    teacher: nn.Module | None
+    initialisation: Initialisation
+    splits: Splits
+    transform: TransformSettings
+    train: PhotoStore
+    validation: PhotoStore
+    augmentation: Augmentation
+    optimizer: Any
+    scheduler: Any
+    updates_an_epoch: int
+
+    @property
+    def recipe(self) -> Recipe:
+        """All hyperparameters."""
+        return self.settings.recipe
+
+    @property
+    def photos_an_update(self) -> int:
+        """Over all processes and accumulated passes."""
+        return self.recipe.batch_size * self.recipe.accumulate * int(self.accelerator.num_processes)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and saved: the moving average where there is one."""
+        return self.network if self.ema is None else cast(nn.Module, self.ema.module)
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Why photos were left out."""
+        return self.train.unreadable + self.validation.unreadable
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the network's stages."""
+        return cast(StagedNetwork, self.network).stages
+
+
+def prepare(settings: TrainSettings, output: Path, report: Report) -> TrainingJob:
+    """Build and load everything that a training needs.
+
+    Args:
+        settings: what is asked.
+        output: folder of the results.
+        report: called with (photos decoded, photos in all, what is being done).
+
+    Raises:
+        ValueError: what is asked cannot be had; with a problem and a remedy.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    recipe = settings.recipe
+    splits = list_splits(settings.data, settings.train_split, settings.validation_split)
+    torch.manual_seed(settings.seed)
+    network = build(_with_drop_path(settings.model, recipe.drop_path), num_classes=len(splits.train.class_names))
+    initialisation = initialise(network, settings.init)
+    transform = TransformSettings.model_validate(evaluation_settings(network))
+    objective = objective_for(network, _objective_settings(recipe))
+    teacher = _teacher(settings, objective, transform, len(splits.train.class_names))
+    accelerator = _accelerator(settings, objective, output)
+    train, validation = _open(settings, splits, transform, accelerator.device, report)
+    updates = _updates_an_epoch(len(train), recipe, accelerator.num_processes)
+    optimizer = _optimizer(network, recipe, accelerator.num_processes)
+    scheduler = make_scheduler(optimizer, recipe, updates)
+    prepared, prepared_optimizer = accelerator.prepare(objective, optimizer)
+    # What the network draws, such as dropped paths, differs between processes.
+    torch.manual_seed(settings.seed + accelerator.process_index)
+    return TrainingJob(
+        settings=settings,
+        output=output,
+        accelerator=accelerator,
+        network=network.to(accelerator.device),
+        objective=prepared,
+        ema=None if recipe.ema_decay is None else ModelEmaV3(network, decay=recipe.ema_decay),
+        teacher=None if teacher is None else teacher.to(accelerator.device),
+        initialisation=initialisation,
+        splits=splits,
+        transform=transform,
+        train=train,
+        validation=validation,
+        augmentation=Augmentation(recipe, transform, len(splits.train.class_names)),
+        optimizer=prepared_optimizer,
+        scheduler=scheduler,
+        updates_an_epoch=updates,
+    )
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_an_epoch: int) -> Any:
+    """A linear warm-up, then a cosine down to the final rate, update by update."""
+    total = recipe.epochs * updates_an_epoch
+    warmup = round(recipe.warmup * total)
+    peak = float(optimizer.param_groups[0]["lr"])
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=max(1, total - warmup),
+        lr_min=peak * recipe.final_lr,
+        warmup_t=warmup,
+        warmup_lr_init=peak * FIRST_LR,
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+
+
+def _optimizer(network: nn.Module, recipe: Recipe, processes: int) -> torch.optim.Optimizer:
+    if recipe.optimizer.lower() not in list_optimizers():
+        raise TrainingError(f"timm has no optimizer {recipe.optimizer!r}", "Use one of timm's, such as adamw or sgd.")
+    made: torch.optim.Optimizer = create_optimizer_v2(
+        bare(network),
+        opt=recipe.optimizer,
+        lr=recipe.peak_lr(recipe.batch_size * recipe.accumulate * processes),
+        weight_decay=recipe.weight_decay,
+    )
+    return made
+
+
+def _with_drop_path(spec: str, rate: float) -> str:
+    if not rate or "drop_path_rate" in parse_spec(spec)[1]:
+        return spec
+    return f"{spec}{',' if ':' in spec else ':'}drop_path_rate={rate}"
+
+
+def _objective_settings(recipe: Recipe) -> ObjectiveSettings:
+    return ObjectiveSettings(recipe.distillation, recipe.temperature, recipe.alpha, recipe.final_form_from)
+
+
+def _teacher(
+    settings: TrainSettings, objective: Objective, transform: TransformSettings, classes: int
+) -> nn.Module | None:
+    if settings.teacher is None:
+        return None
+    if settings.recipe.distillation == "none" and not isinstance(objective, DynamicViTObjective):
+        raise TrainingError("this recipe learns nothing from a teacher", "Add --distillation soft, or hard.")
+    if settings.teacher_checkpoint is None:
+        raise TrainingError(f"the teacher {settings.teacher} has no weights", "Add --teacher-checkpoint.")
+    teacher = build(settings.teacher, checkpoint=settings.teacher_checkpoint)
+    theirs: Any = bare(teacher)
+    if theirs.num_classes != classes:
+        raise TrainingError(
+            f"the teacher answers {theirs.num_classes} classes, and the photos have {classes}",
+            "Train it on these photos first.",
+        )
+    seen = TransformSettings.model_validate(evaluation_settings(teacher))
+    if (seen.image_size, seen.mean, seen.std) != (transform.image_size, transform.mean, transform.std):
+        raise TrainingError(
+            "teacher and student take images of different size or normalisation", "Choose another --teacher."
+        )
+    return teacher.requires_grad_(False)
+
+
+def _accelerator(settings: TrainSettings, objective: Objective, output: Path) -> Any:
+    device = choose_device(settings.device)
+    if settings.precision == "float16" and device.type != "cuda":
+        raise TrainingError(f"{device} cannot train in float16", "Use --precision bfloat16, or float32.")
+    sometimes_unused = not objective.always_whole and objective.final_form_from > 0
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=MIXED[settings.precision],
+        gradient_accumulation_steps=settings.recipe.accumulate,
+        log_with="tensorboard" if is_tensorboard_available() else None,
+        project_dir=output,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=sometimes_unused)],
+    )
+    accelerator.init_trackers("tensorboard")
+    return accelerator
+
+
+def _updates_an_epoch(photos: int, recipe: Recipe, processes: int) -> int:
+    needed = recipe.batch_size * recipe.accumulate * processes
+    if photos < needed:
+        raise TrainingError(f"{photos} photos make no update of {needed}", "Choose a smaller --batch-size.")
+    if recipe.batch_size % 2 and (recipe.mixup or recipe.cutmix):
+        raise TrainingError("mixup needs photos in pairs", "Choose an even --batch-size.")
+    return photos // needed
+
+
+def _open(
+    settings: TrainSettings, splits: Splits, transform: TransformSettings, device: torch.device, report: Report
+) -> tuple[PhotoStore, PhotoStore]:
+    train = open_photos(
+        splits.train,
+        stored_size(transform),
+        device,
+        settings.workers,
+        lambda done, total: report(done, total, "training photos"),
+    )
+    validation = open_photos(
+        splits.validation,
+        transform,
+        device,
+        settings.workers,
+        lambda done, total: report(done, total, "validation photos"),
+    )
+    return train, validation

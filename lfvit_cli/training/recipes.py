@@ -1,0 +1,111 @@
+"""Full sets of hyperparameters under a name."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+RecipeName = Literal["demo", "deit"]
+
+
+class Recipe(BaseModel):
+    """Everything about a training but the network, the data and the machine.
+
+    Attributes:
+        epochs: passes over the data.
+        batch_size: photos in one forward pass of one process.
+        accumulate: forward passes before each update.
+        optimizer: timm's name for it.
+        lr: highest learning rate.
+        lr_batch_size: where given, ``lr`` is for this many photos an update, and grows in proportion.
+        final_lr: learning rate at the end of the cosine, as a share of the highest.
+        warmup: share of the training during which the rate grows from a hundredth of the highest.
+        weight_decay: not applied to biases, norms, the class token and positions.
+        clip_grad: largest norm of the gradient; None for any.
+        ema_decay: of the moving average of the weights, which is then what is validated and saved; None for none.
+        crop_scale: least and greatest share of a photo's area that a random crop keeps.
+        flip: probability of mirroring.
+        rand_augment: magnitude, on torchvision's scale of 0 to 30, of two random operations a photo; None for none.
+        mixup: alpha of mixup; 0 for none.
+        cutmix: alpha of cutmix; 0 for none.
+        erasing: probability of erasing a rectangle.
+        label_smoothing: share of each label spread over all classes.
+        repeats: how often an epoch shows the same photo, of accordingly fewer photos (repeated augmentation).
+        drop_path: highest rate of stochastic depth.
+        distillation: how a teacher's logits are learned from, if there is a teacher; DynamicViT has its own way.
+        temperature: of the soft distillation.
+        alpha: the teacher's share.
+        final_form_from: share of the training after which the network runs as at inference (LF-ViT's selection,
+            Evo-ViT's stages); None for what its authors published.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    accumulate: PositiveInt = 1
+    optimizer: str = "adamw"
+    lr: PositiveFloat
+    lr_batch_size: PositiveInt | None = None
+    final_lr: Share = 0.01
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0
+    weight_decay: NonNegativeFloat = 0.05
+    clip_grad: PositiveFloat | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.08, 1.0)
+    flip: Share = 0.5
+    rand_augment: Annotated[int, Field(ge=0, le=30)] | None = None
+    mixup: NonNegativeFloat = 0
+    cutmix: NonNegativeFloat = 0
+    erasing: Share = 0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
+    repeats: PositiveInt = 1
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0
+    distillation: Literal["none", "soft", "hard"] = "none"
+    temperature: PositiveFloat = 3
+    alpha: Share = 0.5
+    final_form_from: Share | None = None
+
+    @field_validator("crop_scale")
+    @classmethod
+    def _ascending(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError("the least share is above the greatest")
+        return scale
+
+    def peak_lr(self, photos_an_update: int) -> float:
+        """The highest learning rate for the photos that one update sees, over all processes."""
+        return self.lr if self.lr_batch_size is None else self.lr * photos_an_update / self.lr_batch_size
+
+
+RECIPES: dict[RecipeName, Recipe] = {
+    # For a trained backbone and a few thousand photos.
+    "demo": Recipe(
+        epochs=4,
+        batch_size=32,
+        lr=8e-5,
+        warmup=0.25,
+        clip_grad=1.0,
+        crop_scale=(0.35, 1.0),
+        label_smoothing=0.1,
+        distillation="soft",
+        temperature=1,
+        final_form_from=0,
+    ),
+    # DeiT's, which LF-ViT and Evo-ViT were published with (DeiT, Table 9).
+    "deit": Recipe(
+        epochs=300,
+        batch_size=256,
+        lr=5e-4,
+        lr_batch_size=512,
+        warmup=5 / 300,
+        ema_decay=0.99996,
+        rand_augment=9,
+        mixup=0.8,
+        cutmix=1.0,
+        erasing=0.25,
+        label_smoothing=0.1,
+        repeats=3,
+        drop_path=0.1,
+    ),
+}

@@ -1,0 +1,104 @@
+"""Tests of training/dynamic_vit.py."""
+
+import pytest
+import torch
+from networks.cases import close, images, narrow
+from torch import Tensor
+
+from lfvit_cli.networks.dynamic_vit import DynamicViT
+from lfvit_cli.networks.layers import Attention
+from lfvit_cli.training.dynamic_vit import (
+    DynamicViTObjective,
+    gumbel_decisions,
+    masked_attention,
+    masked_forward,
+)
+from lfvit_cli.training.errors import TrainingError
+from lfvit_cli.training.losses import cross_entropy, divergence, token_loss
+from lfvit_cli.training.objective import Lesson, ObjectiveSettings
+
+
+def network() -> DynamicViT:
+    """A narrow network with two prunings."""
+    built: DynamicViT = narrow("dynamicvit_deit_tiny", depth=4, pruning_layers=(1, 2), img_size=64)
+    return built
+
+
+def test_masking_answers_as_removing_does() -> None:
+    """With the decisions of inference, the masked network's logits are those of the network that drops tokens."""
+    model = network()
+    seen = images(3, 64)
+    answer = model.begin(seen)
+
+    def as_at_inference(scores: Tensor, pruning: int) -> Tensor:
+        return torch.zeros(scores.shape[:2]).scatter(1, answer.kept[pruning], 1.0)
+
+    masked = masked_forward(model, seen, as_at_inference)
+    assert [kept.sum(dim=1).tolist() for kept in masked.kept] == [[count] * 3 for count in model.kept_counts]
+    assert close(masked.logits, answer.logits, 1e-3)
+
+
+def test_masked_attention_by_hand() -> None:
+    """Class token, a kept and a dropped patch, all scores equal: who sees whom, and with what weight."""
+    attention = Attention(4, 1)
+    with torch.no_grad():
+        # Queries and keys are zero, so all scores are; values and the projection are the tokens themselves.
+        attention.qkv.weight.copy_(torch.cat((torch.zeros(8, 4), torch.eye(4))))
+        attention.proj.weight.copy_(torch.eye(4))
+        attention.qkv.bias.zero_()
+        attention.proj.bias.zero_()
+    tokens = torch.eye(3, 4).unsqueeze(0)
+    mixed = masked_attention(attention, tokens, torch.tensor([[1.0, 0.0]]))
+    half, third = 1 / 2, 1 / 3
+    expected = torch.tensor([[half, half, 0, 0], [half, half, 0, 0], [third, third, third, 0]]).unsqueeze(0)
+    assert close(mixed, expected, 1e-5)
+
+
+def test_what_is_dropped_stays_dropped() -> None:
+    """Decisions are multiplied down the prunings: a later one cannot bring a patch back."""
+    decisions = [torch.zeros(1, 16), torch.ones(1, 16)]
+    decisions[0][:, :5] = 1
+    answer = masked_forward(network(), images(1, 64), lambda _, pruning: decisions[pruning])
+    assert answer.kept[1].tolist() == decisions[0].tolist()
+
+
+def test_decisions_are_hard_and_learn() -> None:
+    """Drawn decisions are 0 or 1, follow the scores, and pass a gradient to them."""
+    torch.manual_seed(0)
+    scores = torch.tensor([0.9, 0.1]).log().expand(1, 2000, 2).clone().requires_grad_()
+    decisions = gumbel_decisions(scores, 0)
+    assert set(decisions.detach().flatten().tolist()) == {0.0, 1.0}
+    assert decisions.mean().item() == pytest.approx(0.9, abs=0.03)
+    decisions.sum().backward()
+    assert scores.grad is not None
+    assert scores.grad.abs().sum() > 0
+
+
+def test_loss_is_the_published_sum() -> None:
+    """CE + 2 ratio + 0.5 KL + 0.5 tokens, worked out from the same draws; without a teacher only the first two."""
+    model = network()
+    objective = DynamicViTObjective(model, ObjectiveSettings())
+    seen, labels = images(2, 64), torch.tensor([1, 3])
+    lesson = Lesson(torch.randn(2, 5), torch.randn(2, 16, 24))
+    torch.manual_seed(3)
+    losses = objective(seen, labels, lesson, 0.0)
+    torch.manual_seed(3)
+    alone = objective(seen, labels, None, 0.0)
+    torch.manual_seed(3)
+    answer = masked_forward(model, seen, gumbel_decisions)
+    # Of 16 patches, the prunings leave 11 and 7.
+    misses = [(kept.mean(dim=1) - count / 16) ** 2 for kept, count in zip(answer.kept, (11, 7), strict=True)]
+    expected = cross_entropy(answer.logits, labels) + 2 * (misses[0].mean() + misses[1].mean()) / 2
+    assert close(alone["loss"], expected, 1e-5)
+    assert lesson.tokens is not None
+    expected = expected + 0.5 * divergence(lesson.logits, answer.logits)
+    expected = expected + 0.5 * token_loss(answer.tokens, lesson.tokens, answer.kept[-1])
+    assert close(losses["loss"], expected, 1e-5)
+
+
+@pytest.mark.parametrize("tokens", [None, torch.zeros(2, 16, 48)])
+def test_teacher_of_another_kind_is_refused(tokens: Tensor | None) -> None:
+    """A teacher without tokens, or with wider ones, is told with its remedy."""
+    objective = DynamicViTObjective(network(), ObjectiveSettings())
+    with pytest.raises(TrainingError, match="final tokens"):
+        objective(images(2, 64), torch.tensor([1, 3]), Lesson(torch.zeros(2, 5), tokens), 0.0)

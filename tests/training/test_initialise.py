@@ -1,0 +1,117 @@
+"""Tests of training/initialise.py."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from made_training import SPECS
+from networks.cases import close, images, narrow
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lfvit_cli.networks.build import build
+from lfvit_cli.networks.errors import CheckpointError
+from lfvit_cli.training.errors import TrainingError
+from lfvit_cli.training.families import bare
+from lfvit_cli.training.initialise import initialise
+
+DEPTH = {"depth": 6, "num_classes": 5}
+
+
+def backbone(folder: Path) -> tuple[nn.Module, str]:
+    """A plain DeiT with lively weights, and a file of it without its head."""
+    model: nn.Module = narrow("deit_tiny_patch16_224", **DEPTH)
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("head")}
+    file = folder / "backbone.safetensors"
+    save_file(state, file)
+    return model, str(file)
+
+
+def with_head_of(model: nn.Module, source: nn.Module) -> None:
+    """Give a network the head that a backbone's file leaves out."""
+    for name in ("weight", "bias"):
+        getattr(model.head, name).data.copy_(getattr(source.head, name))
+
+
+def patch_mean(source: nn.Module, seen: Tensor) -> Tensor:
+    """Logits from the mean of a plain transformer's patch tokens, as Evo-ViT answers."""
+    tokens = seen
+    with torch.no_grad():
+        tokens = source.patch_embed(seen)  # type: ignore[operator]
+        tokens = source.blocks(source._pos_embed(tokens))  # type: ignore[operator]
+        answer: Tensor = source.head(source.norm(tokens[:, 1:].mean(1)))  # type: ignore[operator]
+    return answer
+
+
+def test_deit_and_dynamic_vit_answer_as_the_backbone(tmp_path: Path) -> None:
+    """From a backbone, DeiT and a DynamicViT that keeps everything answer just as the source does."""
+    source, file = backbone(tmp_path)
+    seen = images(2, 224)
+    for spec in ("deit_tiny_patch16_224", "dynamicvit_deit_tiny"):
+        ratio = ",keep_ratio=1.0" if "dynamic" in spec else ""
+        network = build(f"{spec}:depth=6,embed_dim=24,num_heads=3{ratio}", num_classes=5)
+        done = initialise(network, file)
+        with_head_of(bare(network), source)
+        assert close(network(seen), source(seen), 1e-3)
+        assert set(done.fresh) >= {"head.weight", "head.bias"}
+        assert done.resampled == ()
+
+
+def test_evo_vit_answers_as_the_backbone(tmp_path: Path) -> None:
+    """With queries, keys and values split and every patch kept, Evo-ViT is the source with a mean-pooled head."""
+    source, file = backbone(tmp_path)
+    network = build("evo_deit_tiny_patch16_224:depth=6,embed_dim=24,num_heads=3,keep_ratio=1.0", num_classes=5)
+    done = initialise(network, file)
+    with_head_of(network, source)
+    seen = images(2, 224)
+    assert close(network(seen), patch_mean(source, seen), 1e-3)
+    assert done.fresh == ("head.weight", "head.bias", "head_cls.weight", "head_cls.bias")
+
+
+def test_lf_vit_takes_the_backbone_for_both_grids(tmp_path: Path) -> None:
+    """The fine grid's positions are the source's, the coarse grid's are resampled, and the reuse block is fresh."""
+    source, file = backbone(tmp_path)
+    network = build("lf_deit_tiny:depth=6,embed_dim=24,num_heads=3", num_classes=5)
+    done = initialise(network, file)
+    positions, state = source.state_dict()["pos_embed"], network.state_dict()
+    assert state["pos_embed_list.1"].equal(positions)
+    assert state["pos_embed_list.0"].shape == (1, 50, 24)
+    assert state["pos_embed_list.0"][:, 0].equal(positions[:, 0])
+    assert done.resampled == ("pos_embed_list.0",)
+    assert {name.partition(".")[0] for name in done.fresh} == {"head", "reuse_block"}
+    assert str(done) == (
+        f"{len(done.taken)} of {len(state)} parameters from {file}; pos_embed_list.0 resampled; "
+        "fresh: head, reuse_block"
+    )
+
+
+def test_checkpoint_of_the_family_with_other_classes(tmp_path: Path) -> None:
+    """Everything but the head is taken from a network trained for other classes, on whatever grid."""
+    source = narrow("lf_deit_tiny", depth=4, num_classes=7)
+    file = tmp_path / "weights.pth"
+    torch.save({"model": source.state_dict()}, file)
+    network = build(f"{SPECS[0]},location_grid=9", num_classes=3)
+    done = initialise(network, str(file))
+    assert done.fresh == ("head.weight", "head.bias")
+    assert done.resampled == ("pos_embed_list.0", "pos_embed_list.1")
+    assert network.state_dict()["blocks.3.attn.qkv.weight"].equal(source.state_dict()["blocks.3.attn.qkv.weight"])
+
+
+def test_nothing_is_taken_from_nothing() -> None:
+    """Without a source all is fresh, and said so."""
+    done = initialise(build(SPECS[0]), None)
+    assert done.taken == ()
+    assert str(done) == f"all {len(done.fresh)} parameters start fresh"
+
+
+def test_what_cannot_be_taken_is_told(tmp_path: Path) -> None:
+    """Another family, another width, and a missing file are told apart."""
+    lf_vit, wide = tmp_path / "lf.pth", tmp_path / "wide.pth"
+    torch.save(narrow("lf_deit_tiny", depth=4).state_dict(), lf_vit)
+    torch.save(narrow("deit_tiny_patch16_224", depth=4, embed_dim=48).state_dict(), wide)
+    with pytest.raises(TrainingError, match="holds LF-ViT weights, and the model is Evo-ViT"):
+        initialise(build(SPECS[3]), str(lf_vit))
+    with pytest.raises(TrainingError, match="and this network takes"):
+        initialise(build(SPECS[1]), str(wide))
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        initialise(build(SPECS[1]), "nowhere.pth")

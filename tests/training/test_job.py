@@ -1,0 +1,100 @@
+"""Tests of training/job.py, training/recipes.py and training/interrupts.py."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from made_training import LF_VIT, SPECS, copy_photos, quiet, settings
+from pydantic import ValidationError
+from torch import nn
+
+from lfvit_cli.networks.errors import KeywordError
+from lfvit_cli.training.errors import TrainingError
+from lfvit_cli.training.interrupts import listening
+from lfvit_cli.training.job import make_scheduler, prepare
+from lfvit_cli.training.recipes import RECIPES, Recipe
+
+
+def test_rate_rises_and_falls_along_a_cosine() -> None:
+    """A quarter of linear warm-up from a hundredth, then half a cosine that ends at the final share."""
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    scheduler = make_scheduler(optimizer, Recipe(epochs=4, batch_size=1, lr=1.0, warmup=0.25, final_lr=0.1), 10)
+    rates = []
+    for update in range(41):
+        scheduler.step_update(update)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[5] == pytest.approx((0.01 + 1) / 2)
+    assert rates[10] == pytest.approx(1)
+    assert rates[25] == pytest.approx((1 + 0.1) / 2)
+    assert rates[40] == pytest.approx(0.1)
+
+
+def test_deit_rate_grows_with_the_batch() -> None:
+    """5e-4 for 512 photos an update, twice that for 1024; the demo's rate is for any batch."""
+    assert RECIPES["deit"].peak_lr(1024) == pytest.approx(1e-3)
+    assert RECIPES["demo"].peak_lr(64) == RECIPES["demo"].lr
+
+
+@pytest.mark.parametrize("wrong", [{"crop_scale": (0.9, 0.1)}, {"flip": 2}, {"nothing": 1}, {"epochs": 0}])
+def test_recipes_are_checked(wrong: dict[str, Any]) -> None:
+    """A hyperparameter out of its range, or that does not exist, is refused."""
+    with pytest.raises(ValidationError):
+        Recipe.model_validate(RECIPES["demo"].model_dump() | wrong)
+
+
+def test_decay_and_drop_path(tmp_path: Path) -> None:
+    """Positions, biases and norms are not decayed, and stochastic depth is built into the network."""
+    job = prepare(settings(copy_photos(tmp_path), drop_path=0.2), tmp_path, quiet)
+    undecayed, decayed = job.optimizer.param_groups
+    assert (undecayed["weight_decay"], decayed["weight_decay"]) == (0, 0.05)
+    network: Any = job.network
+    assert any(parameter is network.pos_embed_list[0] for parameter in undecayed["params"])
+    assert any(parameter is network.head.weight for parameter in decayed["params"])
+    assert network.blocks[3].drop_path.drop_prob == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"precision": "float16"}, "cpu cannot train in float16"),
+        ({"batch_size": 3, "mixup": 0.8}, "mixup needs photos in pairs"),
+        ({"optimizer": "newton"}, "timm has no optimizer 'newton'"),
+        ({"teacher": SPECS[1], "distillation": "soft"}, "has no weights"),
+    ],
+)
+def test_what_cannot_be_had_is_told(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    """Each with a problem and a remedy, before any update."""
+    with pytest.raises(TrainingError, match=said):
+        prepare(settings(copy_photos(tmp_path), **changes), tmp_path, quiet)
+
+
+def test_teacher_must_know_the_classes(tmp_path: Path) -> None:
+    """A teacher of a thousand classes cannot teach two."""
+    import timm
+
+    file = tmp_path / "teacher.pth"
+    torch.save(timm.create_model("deit_tiny_patch16_224", depth=4, embed_dim=24, num_heads=3).state_dict(), file)
+    asked = settings(copy_photos(tmp_path), LF_VIT, teacher=SPECS[1], teacher_checkpoint=str(file), distillation="soft")
+    with pytest.raises(TrainingError, match="the teacher answers 1000 classes, and the photos have 2"):
+        prepare(asked, tmp_path, quiet)
+
+
+def test_model_without_stochastic_depth_is_told(tmp_path: Path) -> None:
+    """A keyword of the model that does not exist is told as ever."""
+    with pytest.raises(KeywordError, match="takes no keyword 'depht'"):
+        prepare(settings(copy_photos(tmp_path), "lf_deit_tiny:depht=4", drop_path=0.1), tmp_path, quiet)
+
+
+def test_a_second_interrupt_does_not_wait() -> None:
+    """The first Ctrl-C is noted, the second breaks off; afterwards Python's own handler is back."""
+    before = signal.getsignal(signal.SIGINT)
+    with listening() as request:
+        signal.raise_signal(signal.SIGINT)
+        assert request.made
+        signal.raise_signal(signal.SIGTERM)  # a launcher's, right after: no reason to break off
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
