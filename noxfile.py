@@ -54,3 +54,10 @@ def minimums(session: nox.Session) -> None:
     install_project(session, "--resolution=lowest-direct")
     session.install(*tools("tests"))
     session.run("pytest", "--numprocesses=auto", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
+def reports(session: nox.Session) -> None:
+    """Make the committed reference runs anew, on an otherwise idle machine."""
+    install_project(session)
+    session.run("lfvit", "bench", "--dtype", "float32,bfloat16", "-o", "reports/cpu-2-cores/bench")
