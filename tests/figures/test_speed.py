@@ -44,7 +44,8 @@ def test_the_promise_passes_through_the_reference(record: BenchRecord) -> None:
     axes = speed_figure(record).axes[0]
     base = record.rows[1]
     promise = next(line for line in axes.lines if line.get_label() == "what the MACs promise")
-    assert np.asarray(promise.get_xydata()).prod(axis=1) == pytest.approx(base.expected_macs / 1e9 * base.images_per_second.median)
+    macs_a_second = base.expected_macs / 1e9 * base.images_per_second.median
+    assert np.asarray(promise.get_xydata()).prod(axis=1) == pytest.approx(macs_a_second)
 
 
 def test_it_says_that_weights_are_random(record: BenchRecord) -> None:
