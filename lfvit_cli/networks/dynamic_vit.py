@@ -7,7 +7,16 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from lfvit_cli.networks.errors import KeywordError
-from lfvit_cli.networks.layers import EPS, Block, PatchEmbedding, drop_path_rates, gather_tokens, init_weights
+from lfvit_cli.networks.layers import (
+    EPS,
+    Block,
+    LayerGroups,
+    PatchEmbedding,
+    drop_path_rates,
+    gather_tokens,
+    init_weights,
+    layer_groups,
+)
 from lfvit_cli.networks.staged import PrunedOutput, StageOutput
 
 
@@ -130,6 +139,10 @@ class DynamicViT(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, K) logits."""
         return self.begin(images).logits
+
+    def group_matcher(self, coarse: bool = False) -> LayerGroups:  # noqa: ARG002  # timm's signature
+        """Which parameters belong to which layer, for timm's layer decay."""
+        return layer_groups()
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that timm's optimizers leave undecayed."""

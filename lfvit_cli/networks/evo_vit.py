@@ -12,12 +12,14 @@ from torch.nn import functional as F
 from lfvit_cli.networks.errors import KeywordError
 from lfvit_cli.networks.layers import (
     EPS,
+    LayerGroups,
     PatchEmbedding,
     check_heads,
     class_attention_row,
     drop_path_rates,
     gather_tokens,
     init_weights,
+    layer_groups,
     merge_heads,
     split_heads,
 )
@@ -181,6 +183,10 @@ class EvoViT(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, K) logits."""
         return self.begin(images).logits
+
+    def group_matcher(self, coarse: bool = False) -> LayerGroups:  # noqa: ARG002  # timm's signature
+        """Which parameters belong to which layer, for timm's layer decay."""
+        return layer_groups(r"^(?:blocks|norms|qks|vs|projs)\.(\d+)")
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that timm's optimizers leave undecayed."""

@@ -9,6 +9,8 @@ from lfvit_cli.networks.errors import KeywordError
 
 EPS = 1e-6
 
+LayerGroups = dict[str, str | list[tuple[str, None]]]
+
 
 def check_heads(dim: int, num_heads: int) -> None:
     """Raise a KeywordError where a width cannot be split evenly over the heads."""
@@ -116,6 +118,15 @@ class PatchEmbedding(PatchEmbed):  # type: ignore[misc]  # timm is untyped
 def drop_path_rates(rate: float, depth: int) -> list[float]:
     """Stochastic depth, growing linearly from 0 to ``rate`` over the layers."""
     return [float(value) for value in torch.linspace(0, rate, depth, device="cpu")]
+
+
+def layer_groups(blocks: str = r"^blocks\.(\d+)") -> LayerGroups:
+    """Layers as timm groups them: the stem, the blocks by number, and whatever is above them.
+
+    Args:
+        blocks: pattern of a block's parameters, with its number in a group.
+    """
+    return {"stem": r"^cls_token|^pos_embed|^patch_embed", "blocks": [(blocks, None)]}
 
 
 def init_weights(module: nn.Module) -> None:

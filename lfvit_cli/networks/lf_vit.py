@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.layers import Mlp, trunc_normal_
@@ -10,7 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lfvit_cli.networks.errors import KeywordError
-from lfvit_cli.networks.layers import EPS, Block, PatchEmbedding, drop_path_rates, gather_tokens, init_weights
+from lfvit_cli.networks.layers import (
+    EPS,
+    Block,
+    LayerGroups,
+    PatchEmbedding,
+    drop_path_rates,
+    gather_tokens,
+    init_weights,
+    layer_groups,
+)
 from lfvit_cli.networks.regions import RegionSelector, fine_tokens_of
 from lfvit_cli.networks.staged import EarlyExitOutput, StageOutput, early_exit
 
@@ -198,6 +207,19 @@ class LFViT(nn.Module):
     def forward(self, images: Tensor, threshold: float) -> EarlyExitOutput:
         """The early exit: rows whose location confidence reaches ``threshold`` never enter the focus stage."""
         return early_exit(self, images, threshold)
+
+    def silence_reuse(self) -> None:
+        """Let the reused features start at zero.
+
+        At their random start they are as large as a trained backbone's patch embeddings, which they are added to.
+        """
+        last = cast(Mlp, self.reuse_block[1]).fc2
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def group_matcher(self, coarse: bool = False) -> LayerGroups:  # noqa: ARG002  # timm's signature
+        """Which parameters belong to which layer, for timm's layer decay."""
+        return layer_groups()
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that timm's optimizers leave undecayed."""

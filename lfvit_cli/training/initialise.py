@@ -79,6 +79,8 @@ def initialise(network: nn.Module, source: str | None) -> Initialisation:
             f"{source} has no parameter of this network", "Give a checkpoint of its family, or of a plain DeiT."
         )
     model.load_state_dict(fitted, strict=False)
+    if isinstance(model, LFViT) and not any(name.startswith("reuse_block.") for name in fitted):
+        model.silence_reuse()
     resampled = tuple(name for name in taken if translated[name].shape != own[name].shape)
     fresh = tuple(name for name in parameters if name not in fitted)
     unused = tuple(name for name in translated if name not in fitted and name not in fresh)

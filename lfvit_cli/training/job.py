@@ -172,6 +172,7 @@ def _optimizer(network: nn.Module, recipe: Recipe, processes: int) -> torch.opti
         opt=recipe.optimizer,
         lr=recipe.peak_lr(recipe.batch_size * recipe.accumulate * processes),
         weight_decay=recipe.weight_decay,
+        layer_decay=None if recipe.layer_decay == 1 else recipe.layer_decay,
     )
     return made
 

@@ -98,7 +98,7 @@ class _Run:
     @property
     def lr(self) -> float:
         """The present learning rate."""
-        return float(self.job.optimizer.param_groups[0]["lr"])
+        return float(max(group["lr"] for group in self.job.optimizer.param_groups))
 
     def start(self, resume: bool) -> None:
         """Begin anew, or from the newest checkpoint."""

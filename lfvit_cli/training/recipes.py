@@ -20,6 +20,7 @@ class Recipe(BaseModel):
         lr_batch_size: where given, ``lr`` is for this many photos an update, and grows in proportion.
         final_lr: learning rate at the end of the cosine, as a share of the highest.
         warmup: share of the training during which the rate grows from a hundredth of the highest.
+        layer_decay: learning rate of a layer over that of the layer above it; 1 for the same everywhere.
         weight_decay: not applied to biases, norms, the class token and positions.
         clip_grad: largest norm of the gradient; None for any.
         ema_decay: of the moving average of the weights, which is then what is validated and saved; None for none.
@@ -49,6 +50,7 @@ class Recipe(BaseModel):
     lr_batch_size: PositiveInt | None = None
     final_lr: Share = 0.01
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1
     weight_decay: NonNegativeFloat = 0.05
     clip_grad: PositiveFloat | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -83,10 +85,11 @@ RECIPES: dict[RecipeName, Recipe] = {
     "demo": Recipe(
         epochs=4,
         batch_size=32,
-        lr=8e-5,
-        warmup=0.25,
+        lr=3e-4,
+        warmup=0.15,
+        layer_decay=0.75,
         clip_grad=1.0,
-        crop_scale=(0.35, 1.0),
+        crop_scale=(0.5, 1.0),
         label_smoothing=0.1,
         distillation="soft",
         temperature=1,
