@@ -111,7 +111,7 @@ def _line(sweep: Sweep, costed: bool) -> _Line:
 def _draw_sweep(axes: Axes, sweep: Sweep, line: _Line, index: int, *, several: bool) -> None:
     look: dict[str, Any] = {"color": colour(index), "marker": marker(index), "mec": "white", "zorder": 3}
     if len(line.x) == 1:
-        error = [line.top1 - line.low, line.high - line.top1]
+        error = [(line.top1 - line.low).tolist(), (line.high - line.top1).tolist()]
         axes.errorbar(line.x, line.top1, yerr=error, color=colour(index), fmt="none", capsize=3, lw=1.2)
         axes.plot(line.x, line.top1, ls="", ms=8, label=sweep.name, **look)
         return
