@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lfvit_cli.commands.demo_suite import demo_thresholds, known_top1, with_demo_weights
 from lfvit_cli.console import talk
 from lfvit_cli.console.options import (
     DataOption,
     DeviceOption,
-    ExitRateOption,
     ModelsArgument,
     OutputOption,
     SeedOption,
@@ -25,15 +25,25 @@ from lfvit_cli.results.tables import Column, Table
 
 if TYPE_CHECKING:
     from lfvit_cli.images.listing import Listing
-    from lfvit_cli.measure.speed_record import BenchRecord
+    from lfvit_cli.measure.speed_record import BenchRecord, BenchRow
 
+# What the paper's expected MACs imply.
+PUBLISHED_EXIT_RATE = 0.78
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 def bench(
     models: ModelsArgument = None,
     data: DataOption = None,
-    exit_rate: ExitRateOption = 0.78,
+    exit_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--exit-rate",
+            min=0.0,
+            max=1.0,
+            help="Share of images that exit early, 0 to 1. [default: as calibrated for the demo network, else 0.78]",
+        ),
+    ] = None,
     threshold: ThresholdOption = None,
     batch_size: Annotated[
         str, typer.Option("--batch-size", metavar="N[,N...]", help="Images a batch; several give a row each.")
@@ -60,9 +70,9 @@ def bench(
 ) -> None:
     """Time networks in turn on real photos, and set the realised speed-up beside the one their MACs promise.
 
-    Without a MODEL, the four small ones. Photos are decoded before the timing starts. An early exit runs for real:
-    its threshold is set so that --exit-rate of the photos exit, or is given by --threshold; the exit rate reported
-    is the one measured in the timed runs.
+    Without a MODEL, the four small ones. Photos are decoded before the timing starts. An early exit runs for real, at
+    --threshold, or at the one that lets --exit-rate of the photos exit. On the demo photos the demo network exits at
+    a threshold chosen on other photos. The exit rate reported is the one measured in the timed runs.
     """
     batch_sizes = positive_integers(batch_size, "--batch-size")
     dtypes = tuple(dict.fromkeys(part.strip() for part in dtype.split(",")))
@@ -77,10 +87,14 @@ def bench(
     chosen = tuple(dict.fromkeys(models or catalogue.SMALL))
     prepare_folder(output)
     listing, source = _photos(data)
+    reference = reference or catalogue.REFERENCE
+    given = sources_by_model(checkpoint or [], chosen, "--checkpoint")
+    entrants = (*chosen, reference)
+    demo = with_demo_weights(entrants, given, data)
     settings = BenchSettings(
         models=chosen,
-        reference=reference or catalogue.REFERENCE,
-        checkpoints=sources_by_model(checkpoint or [], chosen, "--checkpoint"),
+        reference=reference,
+        checkpoints=given | demo,
         data=source,
         listing_sha256=listing.sha256,
         max_photos=photos,
@@ -89,8 +103,10 @@ def bench(
         device=device,
         compiled=compiled,
         threads=threads,
-        exit_rate=exit_rate,
+        exit_rate=PUBLISHED_EXIT_RATE if exit_rate is None else exit_rate,
         threshold=threshold,
+        calibrated=demo_thresholds(demo) if exit_rate is None and threshold is None else {},
+        known_top1={} if data else known_top1(model for model in entrants if model not in given),
         min_rounds=rounds,
         min_seconds=seconds,
         seed=seed,
@@ -101,6 +117,8 @@ def bench(
     _show(record, form)
     for warning in record.warnings:
         talk.warning(warning)
+    if any(row.top1_from == "predictions" for row in record.rows):
+        talk.note("* from predictions that come with lfvit: the weights that made them do not, and are not timed")
     talk.note(f"Written: {', '.join(str(path) for path in paths)}")
 
 
@@ -144,9 +162,10 @@ def _show(record: "BenchRecord", form: Format) -> None:
 
 def _table(record: "BenchRecord") -> Table:
     """Only the columns that tell the rows apart: a single precision or batch size goes to the title."""
-    rows = [row.model_dump() for row in record.rows]
+    rows = [{**row.model_dump(), "top1_shown": _top1(row)} for row in record.rows]
     constant = {name for name in ("batch_size", "dtype") if len({row[name] for row in rows}) == 1}
     device = record.environment.device
+    constant |= {"top1_shown"} if all(row.top1 is None for row in record.rows) else set()
     named = [
         f"{'batch ' if name == 'batch_size' else ''}{rows[0][name]}"
         for name in ("batch_size", "dtype")
@@ -156,6 +175,11 @@ def _table(record: "BenchRecord") -> Table:
     return Table(
         [column for column in COLUMNS if column.name not in constant], rows, ", ".join((f"Speed on {where}", *named))
     )
+
+
+def _top1(row: "BenchRow") -> str | None:
+    mark = "*" if row.top1_from == "predictions" else ""
+    return None if row.top1 is None else f"{100 * row.top1:.1f}{mark}"
 
 
 def _with_interval(value: dict[str, float]) -> str:
@@ -169,6 +193,7 @@ COLUMNS = (
     Column("batch_size", "batch", justify="right"),
     Column("dtype", "dtype"),
     Column("exit_rate", "exit rate", "", fixed(2), "right"),
+    Column("top1_shown", "top-1", "%"),
     Column("expected_macs", "GMACs", "", scaled(1e9, 2), "right"),
     Column("images_per_second", "images/s", "", _with_interval, "right"),
     Column("promised_speedup", "speed-up promised", "", fixed(2), "right"),

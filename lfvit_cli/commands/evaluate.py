@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lfvit_cli.commands.demo_suite import with_demo_weights
 from lfvit_cli.console import talk
 from lfvit_cli.console.errors import FAILED, INTERRUPTED
 from lfvit_cli.console.options import (
@@ -94,7 +95,7 @@ def evaluate(
     changes["std"] = _channels(std, "--std", positive=True)
     settings = EvaluationSettings(
         model=model,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint or with_demo_weights([model], {}, data).get(model),
         data=str(demo_folder()) if data is None else data,
         data_root=data_root,
         split="test" if data is None and split is None else split,

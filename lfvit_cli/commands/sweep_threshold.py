@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lfvit_cli.commands.demo_suite import demo_sources, with_demo_weights
 from lfvit_cli.console import talk
 from lfvit_cli.console.options import DeviceOption, FormatOption, OutputOption, SeedOption
 from lfvit_cli.console.tables import Format, show_table, show_text
@@ -97,9 +98,11 @@ def sweep_threshold(
 ) -> None:
     """Trace top-1 against cost over every exit threshold, and choose one on a held-out split.
 
-    Each of --budget, --max-drop, --min-accuracy and --exit-rate may be given several times; without any, drops of 0.5,
-    1 and 2 points. A model is evaluated first, as by lfvit evaluate, which has more options and shares its files.
+    Without a SOURCE, the predictions on the demo photos that come with lfvit. Each of --budget, --max-drop,
+    --min-accuracy and --exit-rate may be given several times; without any, drops of 0.5, 1 and 2 points. A model is
+    evaluated first, as by lfvit evaluate, which has more options and shares its files.
     """
+    sources = sources or demo_sources()
     if not sources:
         raise typer.BadParameter(_USAGE, param_hint="SOURCE")
     from lfvit_cli.analysis.exits import Criterion
@@ -173,10 +176,11 @@ def _evaluations(
     from lfvit_cli.images.demo import demo_folder
     from lfvit_cli.measure.evaluation_job import EvaluationSettings
 
+    shipped = with_demo_weights(models, {}, data)
     return [
         EvaluationSettings(
             model=model,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint or shipped.get(model),
             data=str(demo_folder()) if data is None else data,
             split="test" if data is None and split is None else split,
             class_map=class_map,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lfvit_cli.commands.demo_suite import demo_thresholds, with_demo_weights
 from lfvit_cli.console import talk
 from lfvit_cli.console.options import MODEL_SYNTAX, DeviceOption, DtypeOption, OutputOption, sources_by_model
 from lfvit_cli.console.progress import progress
@@ -28,6 +29,8 @@ PictureOrJson = Literal["png", "svg", "pdf", "json"]
 Only = Literal["exited", "focused", "harmed"]
 
 DEFAULT_MODEL = "lf_deit_small"
+# The paper's, on ImageNet.
+PUBLISHED_THRESHOLD = 0.76
 # More rows than a person would read in a terminal.
 MOST_ROWS = 24
 
@@ -51,8 +54,14 @@ def visualize(
         typer.Option("--compare", metavar="MODEL...", help="More networks, beside the first on one sheet a photo."),
     ] = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0.0, max=1.0, help="Confidence from which an answer stands, 0 to 1.")
-    ] = 0.76,
+        float | None,
+        typer.Option(
+            "--threshold",
+            min=0.0,
+            max=1.0,
+            help="Confidence from which an answer stands. [default: as calibrated for the demo network, else 0.76]",
+        ),
+    ] = None,
     classes: Annotated[
         Path | None, typer.Option("--classes", metavar="FILE", help="Class names, one a line, or JSON.")
     ] = None,
@@ -75,15 +84,11 @@ def visualize(
     Every photo becomes a picture in --output, and several photos a contact sheet too. A photo whose folder has the
     name of a class is labelled.
     """
-    if model is None and not checkpoint:
-        raise typer.BadParameter(
-            f"no trained {DEFAULT_MODEL} comes with lfvit: give --checkpoint SOURCE, or name a --model to look at "
-            "random weights",
-            param_hint="--checkpoint",
-        )
     images, compared = _take_models(images, compare or [])
     models = tuple(dict.fromkeys((model or DEFAULT_MODEL, *compared)))
-    sources = sources_by_model(checkpoint or [], models, "--checkpoint")
+    given = sources_by_model(checkpoint or [], models, "--checkpoint")
+    demo = with_demo_weights(models, given, None)
+    threshold = _threshold(models[0], demo) if threshold is None else threshold
 
     from lfvit_cli.measure.photo_files import find_photos, spread
     from lfvit_cli.results.store import prepare_folder
@@ -91,7 +96,7 @@ def visualize(
     photos = find_photos(images)
     if form != "json":
         prepare_folder(output)
-    viewers = _viewers(models, sources, device, dtype)
+    viewers = _viewers(models, given | demo, device, dtype)
     names = [_names(viewer, viewers, classes, photos) for viewer in viewers]
     _check_filter(only, viewers[0], names[0], photos)
     files = spread(photos.files, [names[0].label_of(file) for file in photos.files], limit)
@@ -106,6 +111,11 @@ def visualize(
         show_text(as_json(Table((), rows)))
     elif rows:
         _show(rows, output)
+
+
+def _threshold(model: str, demo: dict[str, str]) -> float:
+    """The demo network's own threshold, where it is the one to look at."""
+    return demo_thresholds([model] if model in demo else []).get(model, PUBLISHED_THRESHOLD)
 
 
 def _take_models(images: list[str], compare: list[str]) -> tuple[list[str], list[str]]:

@@ -17,8 +17,8 @@ from lfvit_cli.measure.evaluation_files import identity_hash, predictions_file, 
 from lfvit_cli.measure.predictions_table import Predictions, PredictionsMetadata
 from lfvit_cli.measure.record import Facts, capture_environment
 from lfvit_cli.measure.shards import Shards
-from lfvit_cli.networks.build import build, evaluation_settings
-from lfvit_cli.networks.staged import SingleStage, StagedNetwork
+from lfvit_cli.networks.build import build, count_classes, evaluation_settings
+from lfvit_cli.networks.staged import StagedNetwork
 from lfvit_cli.runtime.devices import choose_device, choose_dtype
 from lfvit_cli.runtime.processes import Processes, join_processes
 
@@ -125,12 +125,6 @@ def prepare(settings: EvaluationSettings, output: Path, *, fresh: bool = False) 
         torch.set_num_threads(settings.threads)
     processes = join_processes()
     return processes.together(lambda: _prepare(settings, output, fresh, processes))
-
-
-def count_classes(network: nn.Module) -> int:
-    """Classes that a network answers."""
-    model = network.model if isinstance(network, SingleStage) else network
-    return int(cast(int, model.num_classes))
 
 
 def check_labels(labels: Sequence[int], classes: int) -> None:

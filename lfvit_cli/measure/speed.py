@@ -16,7 +16,7 @@ from lfvit_cli.measure.record import capture_environment, command_line, now
 from lfvit_cli.measure.speed_record import BenchRecord, BenchRow, BenchSettings, Decoding, RawTimings
 from lfvit_cli.measure.statistics import estimate
 from lfvit_cli.measure.timing import Contender, Progress, Timings, time_rounds
-from lfvit_cli.networks.build import build, evaluation_settings
+from lfvit_cli.networks.build import build, count_classes, evaluation_settings
 from lfvit_cli.runtime.devices import choose_device, choose_dtype, is_out_of_memory, peak_memory
 from lfvit_cli.runtime.runner import Runner
 
@@ -94,7 +94,7 @@ def run_bench(settings: BenchSettings, listing: Listing, progress: Progress) -> 
     entrants = [_entrant(name, settings) for name in dict.fromkeys((*settings.models, settings.reference))]
     photos = _load(entrants, listing, settings, progress)
     groups = list(_time_groups(entrants, photos, device, settings, progress))
-    rows = tuple(_row(group, entrant, entrants, settings) for group in groups for entrant in entrants)
+    rows = tuple(_row(group, entrant, entrants, photos, settings) for group in groups for entrant in entrants)
     return BenchRecord(
         created=now(),
         command=command_line(),
@@ -148,18 +148,20 @@ def _time_groups(
         contenders = {}
         for entrant in entrants:
             runner = Runner(entrant.network, device, precision, settings.compiled)
-            threshold = _threshold(runner, images[entrant.transform], settings)
+            threshold = _threshold(entrant.name, runner, images[entrant.transform], settings)
             contenders[entrant.name] = Contender(entrant.name, runner, images[entrant.transform], threshold)
         for batch_size in settings.batch_sizes:
             yield time_fitting(contenders, dtype, batch_size, settings, progress)
 
 
-def _threshold(runner: Runner, images: torch.Tensor, settings: BenchSettings) -> float:
-    """The threshold given, or the measured confidence that lets the asked share of the photos exit."""
+def _threshold(name: str, runner: Runner, images: torch.Tensor, settings: BenchSettings) -> float:
+    """The threshold given or calibrated, or the measured confidence that lets the asked share of the photos exit."""
     if len(runner.stages) == 1:
         return math.inf
     if settings.threshold is not None:
         return settings.threshold
+    if (calibrated := settings.calibrated.get(name)) is not None:
+        return calibrated
     if settings.exit_rate == 0:
         return math.inf
     ranked = runner.first_confidences(images, settings.batch_sizes[0]).sort(descending=True).values
@@ -189,13 +191,21 @@ def time_fitting(
     return time_fitting(contenders, dtype, batch_size // 2, settings, progress)
 
 
-def _row(group: Group, entrant: Entrant, entrants: Sequence[Entrant], settings: BenchSettings) -> BenchRow:
+def _row(
+    group: Group,
+    entrant: Entrant,
+    entrants: Sequence[Entrant],
+    photos: dict[TransformSettings, Photos],
+    settings: BenchSettings,
+) -> BenchRow:
     reference = next(other for other in entrants if other.name == settings.reference)
     contender, seconds = group.contenders[entrant.name], group.timings[entrant.name].rounds
     batches = len(group.timings[entrant.name].seconds[0])
     promised = group.macs(reference) / group.macs(entrant)
     kept = estimate(group.kept_promises(entrant, reference))
     batch = contender.images[: group.batch_size]
+    top1 = _top1(entrant, contender, photos[entrant.transform], group.batch_size)
+    known = settings.known_top1.get(entrant.name) if top1 is None else None
     return BenchRow(
         model=entrant.name,
         batch_size=group.batch_size,
@@ -212,7 +222,20 @@ def _row(group: Group, entrant: Entrant, entrants: Sequence[Entrant], settings: 
         realised_speedup_interval=(promised * kept.low, promised * kept.high),
         realised_over_promised=kept.median,
         trained=entrant.trained,
+        top1=known if top1 is None else top1,
+        top1_from="this run" if top1 is not None else "predictions" if known is not None else None,
     )
+
+
+def _top1(entrant: Entrant, contender: Contender, photos: Photos, batch_size: int) -> float | None:
+    """Share of the photos answered right, outside the timing; None without labels of the network's own classes."""
+    classes = photos.listing.class_names
+    if not (entrant.trained and photos.listing.labelled and count_classes(entrant.network) == len(classes)):
+        return None
+    right = 0
+    for images, labels in zip(contender.images.split(batch_size), photos.labels.split(batch_size), strict=True):
+        right += int((contender.runner(images, contender.threshold).logits.argmax(dim=1).cpu() == labels).sum())
+    return right / len(photos)
 
 
 def _raw(group: Group, name: str) -> RawTimings:
@@ -249,7 +272,8 @@ def _warnings(
     untrained = [entrant.name for entrant in entrants if not entrant.trained]
     if untrained:
         yield f"random weights in {', '.join(untrained)}: the speed is real, the answers are not"
-    if settings.threshold is None and any(len(entrant.stage_macs) > 1 for entrant in entrants):
+    exiting = {entrant.name for entrant in entrants if len(entrant.stage_macs) > 1}
+    if settings.threshold is None and exiting - settings.calibrated.keys():
         yield (
             f"exit thresholds were set on these photos' confidences to let {settings.exit_rate:.0%} exit: "
             "the exit rate is an assumption, not a finding"

@@ -23,8 +23,10 @@ class BenchSettings(Facts):
         device: where the networks run.
         compiled: whether stages go through ``torch.compile``.
         threads: CPU threads; None for PyTorch's choice.
-        exit_rate: share of the photos that the threshold lets exit, where no threshold is given.
-        threshold: confidence from which the earlier answer stands.
+        exit_rate: share of the photos that the threshold lets exit, where none is given or calibrated.
+        threshold: confidence from which the earlier answer stands, for every model.
+        calibrated: the same for some models, chosen on other photos beforehand.
+        known_top1: top-1 of models whose weights are not at hand, from their predictions on the same photos.
         min_rounds: least timed rounds of each row.
         min_seconds: least timed seconds of each row.
         seed: of random weights, of the photos' order and of their sample.
@@ -43,6 +45,8 @@ class BenchSettings(Facts):
     threads: int | None = None
     exit_rate: float = 0.78
     threshold: float | None = None
+    calibrated: dict[str, float] = Field(default_factory=dict)
+    known_top1: dict[str, float] = Field(default_factory=dict)
     min_rounds: int = 10
     min_seconds: float = 2.0
     seed: int = 0
@@ -68,6 +72,8 @@ class BenchRow(Facts):
         realised_over_promised: median over rounds of the reference's time over this model's on the same photos,
             each divided by what the exits of that very round promise.
         trained: False for random weights: the speed is real, the answers are not.
+        top1: share of the photos answered right at that threshold, 0 to 1; None where it is unknown.
+        top1_from: ``this run``, or ``predictions`` made beforehand by weights that are not timed here.
     """
 
     model: str
@@ -85,6 +91,8 @@ class BenchRow(Facts):
     realised_speedup_interval: tuple[float, float]
     realised_over_promised: float
     trained: bool
+    top1: float | None
+    top1_from: Literal["this run", "predictions"] | None
 
 
 class Decoding(Facts):

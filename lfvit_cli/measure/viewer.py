@@ -14,10 +14,10 @@ from lfvit_cli.measure.class_names import ClassNames
 from lfvit_cli.measure.cost import count_stages
 from lfvit_cli.measure.framing import Frame, crop_frame
 from lfvit_cli.measure.looks import Answer, Look, PruningLook, RegionLook, StageLook
-from lfvit_cli.networks.build import build, evaluation_settings
+from lfvit_cli.networks.build import build, count_classes, evaluation_settings
 from lfvit_cli.networks.checkpoints import head_classes, load_checkpoint
 from lfvit_cli.networks.lf_vit import FocusOutput, LFViT, LocationOutput
-from lfvit_cli.networks.staged import PrunedOutput, SingleStage, StageOutput, confidence
+from lfvit_cli.networks.staged import PrunedOutput, StageOutput, confidence
 from lfvit_cli.runtime.runner import Runner
 
 TOP = 5
@@ -45,7 +45,7 @@ class Viewer:
         self.model, self.checkpoint = model, checkpoint
         self.header = loaded.metadata if loaded else {}
         self.settings = TransformSettings(**evaluation_settings(network))
-        self.num_classes = _num_classes(network)
+        self.num_classes = count_classes(network)
         self._macs = tuple(row.macs for row in count_stages(model, network))
         self._transform: Any = build_pixel_transform(self.settings)
         self._runner = Runner(network, device, dtype)
@@ -100,11 +100,6 @@ class Viewer:
         """Patches of the full grid, where the network prunes patches."""
         embedding: Any = getattr(self._runner.network, "patch_embed", None)
         return 0 if embedding is None else int(embedding.num_patches)
-
-
-def _num_classes(network: nn.Module) -> int:
-    model: Any = network.model if isinstance(network, SingleStage) else network
-    return int(model.num_classes)
 
 
 def _answered(outputs: list[StageOutput], threshold: float) -> int:

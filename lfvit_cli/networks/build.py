@@ -73,6 +73,12 @@ def build(spec: str, *, checkpoint: str | None = None, num_classes: int | None =
     return network.eval()
 
 
+def count_classes(network: nn.Module) -> int:
+    """Classes that a built network answers."""
+    model: Any = network.model if isinstance(network, SingleStage) else network
+    return int(model.num_classes)
+
+
 def accepted_keywords(name: str) -> tuple[str, ...]:
     """The keywords a network of the catalogue takes, from its signature; empty where only timm knows."""
     network = next((network for prefix, network in NETWORKS.items() if name.startswith(prefix)), None)

@@ -123,7 +123,7 @@ def prepare(settings: TrainSettings, output: Path, report: Report) -> TrainingJo
     accelerator = _accelerator(settings, objective, output)
     train, validation = _open(settings, splits, transform, accelerator.device, report)
     updates = _updates_an_epoch(len(train), recipe, accelerator.num_processes)
-    optimizer = _optimizer(network, recipe, accelerator.num_processes)
+    optimizer = make_optimizer(network, recipe, accelerator.num_processes)
     scheduler = make_scheduler(optimizer, recipe, updates)
     prepared, prepared_optimizer = accelerator.prepare(objective, optimizer)
     # What the network draws, such as dropped paths, differs between processes.
@@ -164,7 +164,12 @@ def make_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_an_
     )
 
 
-def _optimizer(network: nn.Module, recipe: Recipe, processes: int) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, recipe: Recipe, processes: int) -> torch.optim.Optimizer:
+    """Timm's optimizer by name, with the recipe's rates and decays.
+
+    Raises:
+        TrainingError: timm has no such optimizer.
+    """
     if recipe.optimizer.lower() not in list_optimizers():
         raise TrainingError(f"timm has no optimizer {recipe.optimizer!r}", "Use one of timm's, such as adamw or sgd.")
     made: torch.optim.Optimizer = create_optimizer_v2(

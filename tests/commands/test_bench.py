@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from running import Run
 
+from lfvit_cli.analysis.demo import demo_threshold
 from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.results.schemas import shipped_schema
 
@@ -64,6 +65,22 @@ save_file(build({LF!r}).state_dict(), "lf.safetensors")
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"][0]["trained"] is True
+
+
+def test_the_demo_network_runs_at_its_own_threshold(lfvit: Run) -> None:
+    """On the demo photos: trained, right as often as measured, its exit rate a finding; --exit-rate still sets one."""
+    quick = ["--reference", "lf_deit_small", *QUICK, "--format", "json"]
+    done = lfvit("bench", "lf_deit_small", *quick)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["trained"]
+    assert row["top1_from"] == "this run"
+    assert row["top1"] > 0.5
+    assert row["threshold"] == pytest.approx(demo_threshold("lf_deit_small"))
+    assert "assumption" not in done.stderr
+    asked = lfvit("bench", "lf_deit_small", *quick, "--exit-rate", "0.5")
+    assert json.loads(asked.stdout)["rows"][0]["threshold"] > row["threshold"]
+    assert "assumption" in asked.stderr
 
 
 @pytest.mark.parametrize(

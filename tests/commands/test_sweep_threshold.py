@@ -17,6 +17,7 @@ from PIL import Image
 from running import Run
 
 from lfvit_cli.analysis.sweep import SweepRecord
+from lfvit_cli.demo.suite import SYSTEMS, demo_predictions
 from lfvit_cli.measure.authors_curve import AuthorsCurveRecord
 from lfvit_cli.measure.predictions_table import Predictions, read_predictions, write_predictions
 
@@ -189,11 +190,21 @@ def test_bare_csv_shows_what_is_unknown(lfvit: Run, tmp_path: Path) -> None:
     assert "unknown" not in given.stderr
 
 
+def test_bare_sweeps_the_demo_suite(lfvit: Run) -> None:
+    """The shipped predictions on the demo test photos, with LF-ViT's exact curve; the same as naming the files."""
+    done = lfvit("sweep-threshold", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["images"] == 372
+    files = [str(demo_predictions(model, "test")) for model in SYSTEMS if demo_predictions(model, "test")]
+    named = json.loads(lfvit("sweep-threshold", *files, "--format", "json").stdout)
+    assert named["curve"] == record["curve"]
+
+
 @pytest.mark.usefixtures("table")
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ((), 2, "Pass predictions (a file from `lfvit evaluate`"),
         (
             ("lf_deit_smal", "--device", "cpu"),
             1,

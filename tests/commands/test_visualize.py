@@ -9,7 +9,7 @@ from made_looks import CLASSES, DEIT, DYNAMIC_VIT, LF_VIT, save_narrow
 from PIL import Image
 from running import Run
 
-from lfvit_cli.images.demo import demo_photos
+from lfvit_cli.images.demo import demo_class_names, demo_photos
 
 
 @pytest.fixture
@@ -145,12 +145,16 @@ def test_networks_are_compared_on_one_sheet(lfvit: Run, tmp_path: Path, photo: s
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-def test_bare_asks_for_weights(lfvit: Run, photo: str) -> None:
-    """No trained network comes with the package yet: the message says what to give."""
-    done = lfvit("visualize", photo)
-    assert done.returncode == 2
-    assert "--checkpoint" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_bare_looks_through_the_demo_network(lfvit: Run, photo: str) -> None:
+    """The trained LF-ViT, with its class names, at the threshold calibrated for it; another one can be asked for."""
+    done = lfvit("visualize", photo, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert row["model"] == "lf_deit_small"
+    assert row["stages"]["location"]["name"] in demo_class_names()
+    assert "random" not in done.stderr
+    asked = lfvit("visualize", photo, "--format", "json", "--threshold", "1")
+    assert 0 < row["threshold"] < json.loads(asked.stdout)[0]["threshold"] == 1
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.listing import Listing
+from lfvit_cli.images.loading import load_photos
+from lfvit_cli.images.transforms import TransformSettings, normalise
 from lfvit_cli.measure.cost import count_stages
 from lfvit_cli.measure.errors import MeasureError
 from lfvit_cli.measure.speed import run_bench, time_fitting
 from lfvit_cli.measure.speed_record import BenchRecord, BenchRow, BenchSettings
 from lfvit_cli.measure.timing import Contender
-from lfvit_cli.networks.build import build
+from lfvit_cli.networks.build import build, evaluation_settings
 from lfvit_cli.networks.errors import NetworkError
 from lfvit_cli.networks.staged import StageOutput
 from lfvit_cli.runtime.runner import Runner
@@ -132,6 +135,29 @@ def test_a_threshold_is_used_as_it_is() -> None:
     assert [(row.model, row.threshold) for row in record.rows] == [(LF, 0.0), (DEIT, None)]
     assert record.rows[0].exit_rate == 1
     assert "assumption" not in " ".join(record.warnings)
+
+
+def test_a_calibrated_threshold_is_no_assumption_and_known_accuracy_is_marked() -> None:
+    """Each goes to the model it belongs to; accuracy of untimed weights says that it comes from predictions."""
+    record = bench(calibrated={LF: 0.3}, known_top1={DEIT: 0.9})
+    by_model = {row.model: row for row in record.rows}
+    assert by_model[LF].threshold == 0.3
+    assert (by_model[LF].top1, by_model[LF].top1_from) == (None, None)
+    assert (by_model[DEIT].top1, by_model[DEIT].top1_from) == (0.9, "predictions")
+    assert "assumption" not in " ".join(record.warnings)
+
+
+def test_trained_weights_are_marked_on_the_photos(tmp_path: Path) -> None:
+    """Top-1 is that of the very answers at the threshold, where the classes are the photos'."""
+    network = build(LF)
+    save_file(network.state_dict(), tmp_path / "lf.safetensors")
+    record = bench(checkpoints={LF: str(tmp_path / "lf.safetensors")}, threshold=0.2)
+    photos = load_photos(demo_photos("test"), TransformSettings(**evaluation_settings(network)), limit=24)
+    answers = network(normalise(photos.pixels, TransformSettings(**evaluation_settings(network))), 0.2)
+    right = (answers.logits.argmax(dim=1) == photos.labels).float().mean()
+    row = next(row for row in record.rows if row.model == LF)
+    assert row.top1_from == "this run"
+    assert row.top1 == pytest.approx(float(right))
 
 
 def test_unreadable_photos_are_skipped_and_counted(tmp_path: Path) -> None:

@@ -57,6 +57,18 @@ def test_deit_and_dynamic_vit_answer_as_the_backbone(tmp_path: Path) -> None:
         assert done.resampled == ()
 
 
+def test_lf_vit_starts_without_reuse(tmp_path: Path) -> None:
+    """A fresh reuse block answers zero, so that it does not drown a backbone's embeddings; a trained one is kept."""
+    _, file = backbone(tmp_path)
+    network = build("lf_deit_tiny:depth=6,embed_dim=24,num_heads=3", num_classes=5)
+    assert "reuse_block.1.fc2.weight" in initialise(network, file).fresh
+    assert not network.reuse_block(torch.randn(2, 24)).any()  # type: ignore[operator]
+    other = narrow("lf_deit_tiny", **DEPTH)
+    save_file(other.state_dict(), tmp_path / "lf.safetensors")
+    initialise(network, str(tmp_path / "lf.safetensors"))
+    assert network.reuse_block(torch.randn(2, 24)).any()  # type: ignore[operator]
+
+
 def test_evo_vit_answers_as_the_backbone(tmp_path: Path) -> None:
     """With queries, keys and values split and every patch kept, Evo-ViT is the source with a mean-pooled head."""
     source, file = backbone(tmp_path)

@@ -1,5 +1,6 @@
 """Tests of training/job.py, training/recipes.py and training/interrupts.py."""
 
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from made_training import LF_VIT, SPECS, copy_photos, quiet, settings
 from pydantic import ValidationError
 from torch import nn
 
+from lfvit_cli.networks.build import build
 from lfvit_cli.networks.errors import KeywordError
 from lfvit_cli.training.errors import TrainingError
+from lfvit_cli.training.families import bare
 from lfvit_cli.training.interrupts import listening
-from lfvit_cli.training.job import make_scheduler, prepare
+from lfvit_cli.training.job import make_optimizer, make_scheduler, prepare
 from lfvit_cli.training.recipes import RECIPES, Recipe
 
 
@@ -30,6 +33,28 @@ def test_rate_rises_and_falls_along_a_cosine() -> None:
     assert rates[10] == pytest.approx(1)
     assert rates[25] == pytest.approx((1 + 0.1) / 2)
     assert rates[40] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_lower_layers_learn_slower(spec: str) -> None:
+    """Each block at half the rate of the block above it, the stem below the first."""
+    network = build(spec)
+    recipe = Recipe(epochs=1, batch_size=1, lr=1.0, layer_decay=0.5)
+    scales = {
+        id(parameter): group["lr_scale"]
+        for group in make_optimizer(network, recipe, 1).param_groups
+        for parameter in group["params"]
+    }
+    named = {name: scales[id(parameter)] for name, parameter in bare(network).named_parameters()}
+    blocks = [
+        {scale for name, scale in named.items() if re.search(rf"^(blocks|norms|qks|vs|projs)\.{index}\.", name)}
+        for index in range(2)
+    ]
+    assert [len(found) for found in blocks] == [1, 1]
+    lower, upper = (found.pop() for found in blocks)
+    assert lower == upper / 2
+    assert {scale for name, scale in named.items() if re.match("cls_token|pos_embed|patch_embed", name)} == {lower / 2}
+    assert named["head.weight"] == 1
 
 
 def test_deit_rate_grows_with_the_batch() -> None:
