@@ -15,7 +15,7 @@ from lfvit_cli.analysis.references import ReferencePoint, reference_curves
 from lfvit_cli.analysis.targets import Aim, Rule, Target
 from lfvit_cli.measure.authors_curve import CAVEAT, AuthorsCurve
 from lfvit_cli.measure.predictions_table import Predictions, PredictionsMetadata
-from lfvit_cli.measure.record import Facts, Record, capture_environment, command_line, now
+from lfvit_cli.measure.record import Facts, Record, capture_environment, command_line, now, recorded_path
 
 DEFAULT_TARGETS = tuple(Target(aim=Aim.MAX_DROP, value=drop) for drop in (0.005, 0.01, 0.02))
 
@@ -149,7 +149,7 @@ def sweep(predictions: Predictions, file: str, name: str, settings: SweepSetting
     thresholds = main.thresholds if main else tuple(float(value) for value in curve.thresholds[-1])
     return Sweep(
         name=name,
-        file=file,
+        file=recorded_path(file),
         images=len(predictions),
         source=predictions.metadata,
         curve=curve_points(curve),

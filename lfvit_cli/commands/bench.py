@@ -82,6 +82,7 @@ def bench(
     from lfvit_cli import catalogue
     from lfvit_cli.measure.speed import run_bench
     from lfvit_cli.measure.speed_record import BenchSettings
+    from lfvit_cli.results.bench import FROM_PREDICTIONS
     from lfvit_cli.results.store import prepare_folder
 
     chosen = tuple(dict.fromkeys(models or catalogue.SMALL))
@@ -118,7 +119,7 @@ def bench(
     for warning in record.warnings:
         talk.warning(warning)
     if any(row.top1_from == "predictions" for row in record.rows):
-        talk.note("* from predictions that come with lfvit: the weights that made them do not, and are not timed")
+        talk.note(f"* {FROM_PREDICTIONS}")
     talk.note(f"Written: {', '.join(str(path) for path in paths)}")
 
 
@@ -193,7 +194,7 @@ COLUMNS = (
     Column("batch_size", "batch", justify="right"),
     Column("dtype", "dtype"),
     Column("exit_rate", "exit rate", "", fixed(2), "right"),
-    Column("top1_shown", "top-1", "%"),
+    Column("top1_shown", "top-1", "%", justify="right"),
     Column("expected_macs", "GMACs", "", scaled(1e9, 2), "right"),
     Column("images_per_second", "images/s", "", _with_interval, "right"),
     Column("promised_speedup", "speed-up promised", "", fixed(2), "right"),

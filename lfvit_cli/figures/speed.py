@@ -125,6 +125,13 @@ def _title(record: "BenchRecord") -> str:
 def _circumstances(record: "BenchRecord") -> str:
     rates = {f"{row.exit_rate:.2f}" for row in record.rows if row.threshold is not None}
     exits = f"measured exit rate {', '.join(sorted(rates))}; " if rates else ""
-    trained = "" if all(row.trained for row in record.rows) else "random weights; "
     threads = record.environment.device.threads if record.environment.device else None
-    return f"{exits}{trained}{threads} threads; bars: bootstrap 95 % intervals of the median; {record.settings.data}"
+    how = f"{exits}{_weights(record)}{threads} threads"
+    return f"{how}; bars: bootstrap 95 % intervals of the median; {record.settings.data}"
+
+
+def _weights(record: "BenchRecord") -> str:
+    trained = dict.fromkeys(row.model for row in record.rows if row.trained)
+    if all(row.trained for row in record.rows):
+        return ""
+    return f"random weights but in {', '.join(trained)}; " if trained else "random weights; "

@@ -187,3 +187,11 @@ def _output(*command: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def recorded_path(path: str) -> str:
+    """A path as a record keeps it: one inside the package starts there, wherever the package is installed."""
+    package = Path(__file__).parents[1]
+    if not Path(path).is_relative_to(package):
+        return path
+    return Path(path).relative_to(package.parent).as_posix()

@@ -12,7 +12,7 @@ from lfvit_cli.images.loading import Photos, load_photos
 from lfvit_cli.images.transforms import TransformSettings, normalise
 from lfvit_cli.measure.cost import count_stages, expected_macs
 from lfvit_cli.measure.errors import MeasureError
-from lfvit_cli.measure.record import capture_environment, command_line, now
+from lfvit_cli.measure.record import capture_environment, command_line, now, recorded_path
 from lfvit_cli.measure.speed_record import BenchRecord, BenchRow, BenchSettings, Decoding, RawTimings
 from lfvit_cli.measure.statistics import estimate
 from lfvit_cli.measure.timing import Contender, Progress, Timings, time_rounds
@@ -99,7 +99,9 @@ def run_bench(settings: BenchSettings, listing: Listing, progress: Progress) -> 
         created=now(),
         command=command_line(),
         environment=capture_environment(str(device)),
-        settings=settings,
+        settings=settings.model_copy(
+            update={"checkpoints": {name: recorded_path(path) for name, path in settings.checkpoints.items()}}
+        ),
         warnings=tuple(_warnings(entrants, photos, groups, rows, settings)),
         rows=rows,
         decoding=tuple(_decoding(loaded) for loaded in photos.values()),

@@ -8,6 +8,7 @@ from lfvit_cli.results.tables import Table
 if TYPE_CHECKING:
     from lfvit_cli.measure.speed_record import BenchRecord
 
+FROM_PREDICTIONS = "from predictions that come with lfvit: the weights that made them do not, and are not timed"
 LEGEND = """\
 GMACs are 10^9 multiply-accumulates an image, at the exit rate measured in the timed runs. The promised speed-up is the
 ratio of the reference's MACs to the model's. The share of the promise is the median over rounds of the ratio of times
@@ -18,6 +19,8 @@ the promised one. Images/s: median over rounds, ± the farther end of its bootst
 def bench_markdown(record: "BenchRecord", table: Table) -> str:
     """The page that lies beside a benchmark's record and its figure ``speed-vs-cost.png``."""
     parts = [f"# {table.title}", as_markdown(table), LEGEND, "![Speed against cost](speed-vs-cost.png)"]
+    if any(row.top1_from == "predictions" for row in record.rows):
+        parts.insert(2, f"\\* {FROM_PREDICTIONS}")
     if record.warnings:
         parts += ["## Warnings", "\n".join(f"- {warning}" for warning in record.warnings)]
     parts += ["## Circumstances", "\n".join(f"- {line}" for line in _circumstances(record))]
