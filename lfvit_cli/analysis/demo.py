@@ -1,6 +1,7 @@
 """What the shipped predictions say: the demo network's exit threshold, and every system's accuracy."""
 
 import math
+from collections.abc import Iterable
 
 from lfvit_cli.analysis.exits import exit_curve
 from lfvit_cli.analysis.targets import Aim, Target, choose
@@ -38,3 +39,15 @@ def demo_top1(model: str) -> float | None:
         return None
     curve = exit_curve(read_predictions(file))
     return curve.last_correct / curve.images
+
+
+def demo_thresholds(models: Iterable[str]) -> dict[str, float]:
+    """The calibrated threshold of each model that has one."""
+    thresholds = {model: demo_threshold(model) for model in models}
+    return {model: threshold for model, threshold in thresholds.items() if threshold is not None}
+
+
+def known_top1(models: Iterable[str]) -> dict[str, float]:
+    """Top-1 on the demo test photos of each model whose predictions are shipped."""
+    found = {model: demo_top1(model) for model in models}
+    return {model: top1 for model, top1 in found.items() if top1 is not None}

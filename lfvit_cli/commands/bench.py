@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lfvit_cli.commands.demo_suite import demo_thresholds, known_top1, with_demo_weights
 from lfvit_cli.console import talk
 from lfvit_cli.console.options import (
     DataOption,
@@ -20,6 +19,7 @@ from lfvit_cli.console.options import (
 )
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import Format, show_table, show_text
+from lfvit_cli.demo.suite import with_demo_weights
 from lfvit_cli.results.formats import fixed, scaled, significant
 from lfvit_cli.results.tables import Column, Table
 
@@ -80,6 +80,7 @@ def bench(
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(DTYPES)}", param_hint="--dtype")
 
     from lfvit_cli import catalogue
+    from lfvit_cli.analysis.demo import demo_thresholds, known_top1
     from lfvit_cli.measure.speed import run_bench
     from lfvit_cli.measure.speed_record import BenchSettings
     from lfvit_cli.results.bench import FROM_PREDICTIONS

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lfvit_cli.commands.demo_suite import with_demo_weights
 from lfvit_cli.console import talk
 from lfvit_cli.console.errors import FAILED, INTERRUPTED
 from lfvit_cli.console.options import (
@@ -19,6 +18,7 @@ from lfvit_cli.console.options import (
 )
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import show_table
+from lfvit_cli.demo.suite import with_demo_weights
 from lfvit_cli.results.formats import count, scaled
 from lfvit_cli.results.tables import Column, Table
 

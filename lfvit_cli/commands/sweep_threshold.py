@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lfvit_cli.commands.demo_suite import demo_sources, with_demo_weights
 from lfvit_cli.console import talk
 from lfvit_cli.console.options import DeviceOption, FormatOption, OutputOption, SeedOption
 from lfvit_cli.console.tables import Format, show_table, show_text
+from lfvit_cli.demo.suite import all_demo_predictions, with_demo_weights
 from lfvit_cli.results.tables import Table
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def sweep_threshold(
     --min-accuracy and --exit-rate may be given several times; without any, drops of 0.5, 1 and 2 points. A model is
     evaluated first, as by lfvit evaluate, which has more options and shares its files.
     """
-    sources = sources or demo_sources()
+    sources = sources or all_demo_predictions()
     if not sources:
         raise typer.BadParameter(_USAGE, param_hint="SOURCE")
     from lfvit_cli.analysis.exits import Criterion

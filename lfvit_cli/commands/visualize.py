@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lfvit_cli.commands.demo_suite import demo_thresholds, with_demo_weights
 from lfvit_cli.console import talk
 from lfvit_cli.console.options import MODEL_SYNTAX, DeviceOption, DtypeOption, OutputOption, sources_by_model
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import show_table, show_text
+from lfvit_cli.demo.suite import with_demo_weights
 from lfvit_cli.results.formats import scaled
 from lfvit_cli.results.tables import Column, Table, as_json
 
@@ -115,6 +115,8 @@ def visualize(
 
 def _threshold(model: str, demo: dict[str, str]) -> float:
     """The demo network's own threshold, where it is the one to look at."""
+    from lfvit_cli.analysis.demo import demo_thresholds
+
     return demo_thresholds([model] if model in demo else []).get(model, PUBLISHED_THRESHOLD)
 
 
