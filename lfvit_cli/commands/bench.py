@@ -108,7 +108,7 @@ def bench(
         exit_rate=PUBLISHED_EXIT_RATE if exit_rate is None else exit_rate,
         threshold=threshold,
         calibrated=demo_thresholds(demo) if exit_rate is None and threshold is None else {},
-        known_top1={} if data else known_top1(model for model in entrants if model not in given),
+        known_top1={} if data else known_top1(model for model in entrants if model not in given | demo),
         min_rounds=rounds,
         min_seconds=seconds,
         seed=seed,

@@ -196,9 +196,10 @@ def test_bare_sweeps_the_demo_suite(lfvit: Run) -> None:
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["images"] == 372
-    files = [str(demo_predictions(model, "test")) for model in SYSTEMS if demo_predictions(model, "test")]
+    files = [str(demo_predictions(model, "test")) for model in SYSTEMS]
     named = json.loads(lfvit("sweep-threshold", *files, "--format", "json").stdout)
     assert named["curve"] == record["curve"]
+    assert len(record["others"]) == len(SYSTEMS) - 1
 
 
 @pytest.mark.usefixtures("table")
