@@ -27,7 +27,7 @@ class Draws:
 
     Attributes:
         uniform: (B, 5) in [0, 1), for the crop and the flip.
-        seeds: (B,) for all else.
+        seeds: (B,) for all else; other draws for a photo begin at other offsets from its seed.
     """
 
     uniform: Tensor

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
+from accelerate.utils import reduce
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,15 +41,23 @@ class DynamicViTObjective(Objective):
     The last two need the unpruned network as a teacher, and are left out without one.
     """
 
-    def forward(self, images: Tensor, targets: Tensor, lesson: Lesson | None, progress: float) -> dict[str, Tensor]:  # noqa: ARG002
+    def forward(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        lesson: Lesson | None,
+        progress: float,
+        seeds: Tensor,  # noqa: ARG002
+    ) -> dict[str, Tensor]:
         """See :meth:`Objective.forward`; the parts, not yet weighted, are ``class``, ``ratio``, ``logits``, ``tokens``.
 
         Raises:
             TrainingError: the teacher's tokens are not the student's.
         """
         network = cast(DynamicViT, self.network)
-        answer = masked_forward(network, images, gumbel_decisions)
         patches = network.patch_embed.num_patches
+        noise = gumbel_noise(seeds, len(network.pruning_layers), patches).to(images.device)
+        answer = masked_forward(network, images, lambda scores, pruning: gumbel_decisions(scores, noise[:, pruning]))
         parts = {
             "class": cross_entropy(answer.logits, targets),
             "ratio": ratio_loss(answer.kept, [count / patches for count in network.kept_counts]),
@@ -57,14 +66,30 @@ class DynamicViTObjective(Objective):
         if lesson is not None:
             teacher_tokens = _teacher_tokens(lesson, answer.tokens)
             parts["logits"] = divergence(lesson.logits, answer.logits)
-            parts["tokens"] = token_loss(answer.tokens, teacher_tokens, answer.kept[-1])
+            kept = answer.kept[-1].detach()
+            # Every process divides by the same count, so that the mean of their gradients is that of the whole batch.
+            parts["tokens"] = token_loss(answer.tokens, teacher_tokens, kept, reduce(kept.sum(), "mean"))
             loss = loss + LOGITS_WEIGHT * parts["logits"] + TOKENS_WEIGHT * parts["tokens"]
         return {"loss": loss, **parts}
 
 
-def gumbel_decisions(scores: Tensor, pruning: int) -> Tensor:  # noqa: ARG001
-    """Draw (B, N) hard decisions from (B, N, 2) log-probabilities; their gradient is that of the soft ones."""
-    return F.gumbel_softmax(scores.float(), hard=True)[..., 0]
+def gumbel_noise(seeds: Tensor, prunings: int, patches: int) -> Tensor:
+    """Standard Gumbel noise (B, P, N, 2), each photo's from its own of the (B,) seeds; drawn on the CPU."""
+    photos = [torch.empty(prunings, patches, 2, device="cpu") for _ in range(len(seeds))]
+    for noise, seed in zip(photos, seeds.tolist(), strict=True):
+        noise.exponential_(generator=torch.Generator().manual_seed(seed))
+    return -torch.stack(photos).log()
+
+
+def gumbel_decisions(scores: Tensor, noise: Tensor) -> Tensor:
+    """Hard decisions (B, N), whose gradient is that of the soft ones (section 3.2, equation 8).
+
+    Args:
+        scores: (B, N, 2) log-probabilities of keeping and of dropping.
+        noise: (B, N, 2) standard Gumbel noise.
+    """
+    soft = (scores.float() + noise).softmax(dim=-1)[..., 0]
+    return (soft >= 0.5).float() - soft.detach() + soft
 
 
 def masked_forward(network: DynamicViT, images: Tensor, decide: Decide) -> MaskedAnswer:

@@ -17,7 +17,14 @@ class EvoViTObjective(Objective):
 
     published_final_form_from: ClassVar[float] = 2 / 3
 
-    def forward(self, images: Tensor, targets: Tensor, lesson: Lesson | None, progress: float) -> dict[str, Tensor]:
+    def forward(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        lesson: Lesson | None,
+        progress: float,
+        seeds: Tensor,  # noqa: ARG002
+    ) -> dict[str, Tensor]:
         """See :meth:`Objective.forward`; the parts are ``patches`` and ``class_token``."""
         network = cast(EvoViT, self.network)
         final = progress >= self.final_form_from

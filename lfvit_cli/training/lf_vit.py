@@ -19,7 +19,14 @@ class LFViTObjective(Objective):
     # The focus pass's position embedding has no part in it before the selection starts.
     always_whole: ClassVar[bool] = False
 
-    def forward(self, images: Tensor, targets: Tensor, lesson: Lesson | None, progress: float) -> dict[str, Tensor]:
+    def forward(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        lesson: Lesson | None,
+        progress: float,
+        seeds: Tensor,  # noqa: ARG002
+    ) -> dict[str, Tensor]:
         """See :meth:`Objective.forward`; the parts are ``focus`` and ``location``."""
         network = cast(LFViT, self.network)
         seen = network.location(images)

@@ -146,7 +146,8 @@ class _Run:
             if job.teacher is not None:
                 with accelerator.autocast():
                     lesson = teach(job.teacher, images)
-            losses = job.objective(images, targets, lesson, self.updates / total)
+            # The augmentation draws from the seeds themselves and the next ones.
+            losses = job.objective(images, targets, lesson, self.updates / total, draws.seeds + 2)
             stop = self._check(losses, request)
             accelerator.backward(losses["loss"])
             if accelerator.sync_gradients and self.recipe.clip_grad is not None:

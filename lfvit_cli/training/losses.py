@@ -73,14 +73,16 @@ def ratio_loss(kept: list[Tensor], ratios: list[float]) -> Tensor:
     return torch.stack(misses).mean()
 
 
-def token_loss(tokens: Tensor, teacher_tokens: Tensor, kept: Tensor) -> Tensor:
+def token_loss(tokens: Tensor, teacher_tokens: Tensor, kept: Tensor, count: Tensor | None = None) -> Tensor:
     """Mean squared difference from the teacher's final tokens, over the tokens that were kept (DynamicViT, eq. 12).
 
     Args:
         tokens: (B, N, C).
         teacher_tokens: (B, N, C).
         kept: (B, N) in {0, 1}; no gradient flows into it.
+        count: of the kept tokens, where others than these photos' count; by default the sum of ``kept``.
     """
     mask = kept.detach().float().unsqueeze(-1)
     squares = (tokens.float() - teacher_tokens.detach().float()) ** 2 * mask
-    return squares.sum() / (mask.sum().clamp(min=1) * tokens.shape[-1])
+    count = mask.sum() if count is None else count
+    return squares.sum() / (count.clamp(min=1) * tokens.shape[-1])

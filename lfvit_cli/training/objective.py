@@ -57,7 +57,9 @@ class Objective(nn.Module, ABC):
         self.final_form_from = self.published_final_form_from if chosen is None else chosen
 
     @abstractmethod
-    def forward(self, images: Tensor, targets: Tensor, lesson: Lesson | None, progress: float) -> dict[str, Tensor]:
+    def forward(
+        self, images: Tensor, targets: Tensor, lesson: Lesson | None, progress: float, seeds: Tensor
+    ) -> dict[str, Tensor]:
         """The loss of a batch.
 
         Args:
@@ -65,6 +67,7 @@ class Objective(nn.Module, ABC):
             targets: (B,) class indexes, or (B, K) probabilities.
             lesson: the teacher's answer for the same images, if there is a teacher.
             progress: share of the training that is done, 0 to 1.
+            seeds: (B,) for what is drawn for each image, which so does not depend on its batch or its process.
 
         Returns:
             ``loss``, and under other names the parts it is the weighted sum of; scalars.

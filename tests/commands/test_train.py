@@ -9,15 +9,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from evaluating import run_here
-from made_training import LF_VIT, copy_photos
+from made_training import LF_VIT, SPECS, copy_photos
 from running import Run
 from safetensors.numpy import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lfvit_cli.networks.build import build
 
 Train = Callable[..., tuple[int, str, str]]
+DYNAMIC_VIT = SPECS[2]
 SHORT = ["--device", "cpu", "--precision", "float32", "--epochs", "2", "--batch-size", "8"]
 
 
@@ -51,6 +57,8 @@ def test_a_training_leaves_its_files(train: Train, tmp_path: Path) -> None:
     assert [float(row["loss"]) for row in table] == [row["loss"] for row in rows]
     assert {"location_top1", "focus_top1", "location_loss", "focus_loss"} <= set(table[0])
     assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx([row["loss"] for row in rows])
     assert "parameters start fresh" in err
     assert "trained weights: reports/train/lf_deit_tiny/lf_deit_tiny.safetensors" in err
 
@@ -124,15 +132,25 @@ def test_interrupt_saves_and_resume_goes_on(photos: str, tmp_path: Path) -> None
     assert max(checkpoint_names(tmp_path)) > first
 
 
-def test_two_processes_train_as_one(run_python: Run, photos: str, tmp_path: Path) -> None:
+def unpruned_teacher(folder: Path) -> list[str]:
+    """The options of a teacher for ``DYNAMIC_VIT``: the plain network of its size, with weights in the folder."""
+    network: Any = build(SPECS[1], num_classes=2)
+    torch.save(network.model.state_dict(), folder / "teacher.pth")
+    return ["--teacher", SPECS[1], "--teacher-checkpoint", str(folder / "teacher.pth")]
+
+
+@pytest.mark.parametrize("model", [LF_VIT, DYNAMIC_VIT])
+def test_two_processes_train_as_one(run_python: Run, photos: str, tmp_path: Path, model: str) -> None:
     """With the batch halved, two processes make the same updates as one, mixup and all; only the main one talks."""
     recipe = ["--set", "mixup=0.8", "--set", "optimizer=sgd", "--lr", "0.1", "--set", "final_form_from=0.5"]
-    command = ["-m", "lfvit_cli", "train", LF_VIT, "--data", photos, *SHORT, *recipe]
+    if model == DYNAMIC_VIT:
+        recipe += unpruned_teacher(tmp_path)
+    command = ["-m", "lfvit_cli", "train", model, "--data", photos, *SHORT, *recipe]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     one = run_python(*command, "-o", "one")
     two = run_python(*launch, *command, "--batch-size", "4", "-o", "two")
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
-    ours, theirs = (load_file(tmp_path / name / "lf_deit_tiny.safetensors") for name in ("one", "two"))
+    ours, theirs = (load_file(tmp_path / name / f"{model.partition(':')[0]}.safetensors") for name in ("one", "two"))
     for name, value in ours.items():
         assert np.allclose(value, theirs[name], atol=1e-5), name
     assert two.stderr.count("trained weights: ") == 1

@@ -10,6 +10,7 @@ from lfvit_cli.networks.layers import Attention
 from lfvit_cli.training.dynamic_vit import (
     DynamicViTObjective,
     gumbel_decisions,
+    gumbel_noise,
     masked_attention,
     masked_forward,
 )
@@ -64,14 +65,22 @@ def test_what_is_dropped_stays_dropped() -> None:
 
 def test_decisions_are_hard_and_learn() -> None:
     """Drawn decisions are 0 or 1, follow the scores, and pass a gradient to them."""
-    torch.manual_seed(0)
     scores = torch.tensor([0.9, 0.1]).log().expand(1, 2000, 2).clone().requires_grad_()
-    decisions = gumbel_decisions(scores, 0)
+    decisions = gumbel_decisions(scores, gumbel_noise(torch.tensor([0]), 1, 2000)[:, 0])
     assert set(decisions.detach().flatten().tolist()) == {0.0, 1.0}
     assert decisions.mean().item() == pytest.approx(0.9, abs=0.03)
     decisions.sum().backward()
     assert scores.grad is not None
     assert scores.grad.abs().sum() > 0
+
+
+def test_noise_is_each_photos_own() -> None:
+    """A photo's noise depends on its seed alone, and is Gumbel's: mean 0.577, variance 1.645."""
+    noise = gumbel_noise(torch.tensor([3, 4]), 2, 5000)
+    assert noise.shape == (2, 2, 5000, 2)
+    assert noise[1].equal(gumbel_noise(torch.tensor([4]), 2, 5000)[0])
+    assert noise.mean().item() == pytest.approx(0.577, abs=0.02)
+    assert noise.var().item() == pytest.approx(1.645, abs=0.05)
 
 
 def test_loss_is_the_published_sum() -> None:
@@ -80,12 +89,11 @@ def test_loss_is_the_published_sum() -> None:
     objective = DynamicViTObjective(model, ObjectiveSettings())
     seen, labels = images(2, 64), torch.tensor([1, 3])
     lesson = Lesson(torch.randn(2, 5), torch.randn(2, 16, 24))
-    torch.manual_seed(3)
-    losses = objective(seen, labels, lesson, 0.0)
-    torch.manual_seed(3)
-    alone = objective(seen, labels, None, 0.0)
-    torch.manual_seed(3)
-    answer = masked_forward(model, seen, gumbel_decisions)
+    seeds = torch.tensor([3, 4])
+    losses = objective(seen, labels, lesson, 0.0, seeds)
+    alone = objective(seen, labels, None, 0.0, seeds)
+    noise = gumbel_noise(seeds, 2, 16)
+    answer = masked_forward(model, seen, lambda scores, pruning: gumbel_decisions(scores, noise[:, pruning]))
     # Of 16 patches, the prunings leave 11 and 7.
     misses = [(kept.mean(dim=1) - count / 16) ** 2 for kept, count in zip(answer.kept, (11, 7), strict=True)]
     expected = cross_entropy(answer.logits, labels) + 2 * (misses[0].mean() + misses[1].mean()) / 2
@@ -101,4 +109,4 @@ def test_teacher_of_another_kind_is_refused(tokens: Tensor | None) -> None:
     """A teacher without tokens, or with wider ones, is told with its remedy."""
     objective = DynamicViTObjective(network(), ObjectiveSettings())
     with pytest.raises(TrainingError, match="final tokens"):
-        objective(images(2, 64), torch.tensor([1, 3]), Lesson(torch.zeros(2, 5), tokens), 0.0)
+        objective(images(2, 64), torch.tensor([1, 3]), Lesson(torch.zeros(2, 5), tokens), 0.0, torch.tensor([0, 1]))

@@ -86,3 +86,5 @@ def test_token_loss_looks_at_kept_tokens_only() -> None:
     kept = torch.tensor([[1.0, 0.0, 1.0]])
     assert token_loss(tokens, torch.zeros(1, 3, 2), kept).item() == pytest.approx((1 + 4 + 0 + 1) / 4)
     assert token_loss(tokens, torch.zeros(1, 3, 2), torch.zeros(1, 3)).item() == 0
+    # Where another process has kept six, four tokens each are divided by.
+    assert token_loss(tokens, torch.zeros(1, 3, 2), kept, torch.tensor(4.0)).item() == pytest.approx(6 / 8)
