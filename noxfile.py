@@ -1,4 +1,4 @@
-"""The project's checks, one session each: lint, types, tests, minimums."""
+"""The project's checks, one session each: lint, types, tests, minimums; and its reference runs: reports, gpu."""
 
 import shutil
 from pathlib import Path
@@ -71,6 +71,7 @@ def reports(session: nox.Session) -> None:
     # The share of exits that the paper's MACs imply; bare, the demo network's own.
     published = ["--exit-rate", "0.78", "--dtype", "float32,bfloat16"]
     session.run("lfvit", "bench", *published, "-o", "reports/cpu-2-cores/bench")
+    _bench_tuned(session, "reports/cpu-2-cores/tuned", "--batch-size", "1,32", "--seconds", "10")
     session.run("lfvit", "bench", "-o", "reports/demo/bench")
     session.run("lfvit", "sweep-threshold", "-o", "reports/demo/sweep")
     for picture, options in PICTURES.items():
@@ -80,3 +81,24 @@ def reports(session: nox.Session) -> None:
         sheet = made / "contact-sheet.png"
         Path("reports/demo/looks").mkdir(parents=True, exist_ok=True)
         shutil.copy(sheet if sheet.exists() else next(made.iterdir()), f"reports/demo/looks/{picture}.png")
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Measure the runtime on a CUDA device; arguments go to lfvit bench."""
+    install_project(session)
+    session.install("nvidia-ml-py")  # for the energy
+    folder = "reports/h200"
+    recorded = ["--device", "cuda", "--graphs"]
+    queued = ["--schedule", "queued", "--batch-size", "256,1024", "--round-photos", "16384", *recorded]
+    _bench_tuned(session, f"{folder}/throughput", *queued, *session.posargs)
+    _bench_tuned(session, f"{folder}/latency", "--batch-size", "1", *recorded, *session.posargs)
+
+
+def _bench_tuned(session: nox.Session, folder: str, *options: str) -> None:
+    """LF-ViT and DeiT-S each at its fastest, beside LF-ViT written plainly, with the weights of the demo."""
+    weights = "lfvit_cli/demo/weights/lf_deit_small.safetensors"
+    models = ["lf_deit_small", "deit_small_patch16_224", "plain_lf_deit_small"]
+    given = [part for model in (models[0], models[2]) for part in ("--checkpoint", f"{model}={weights}")]
+    what = [*models, *given, "--exit-rate", "0.78", "--dtype", "float32,bfloat16", "--autotune"]
+    session.run("python", "tests/plain_bench.py", "bench", *what, *options, "-o", folder)

@@ -1,5 +1,6 @@
 """The options that several commands share, ready for a command's signature."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,6 +53,22 @@ def positive_integers(text: str, option: str) -> tuple[int, ...]:
     numbers = tuple(int(part) if part.strip().isdecimal() else 0 for part in text.split(","))
     if min(numbers) < 1:
         raise typer.BadParameter(f"{text!r} is no list of positive integers such as 1,32,256", param_hint=option)
+    return tuple(dict.fromkeys(numbers))
+
+
+def shares(text: str, option: str) -> tuple[float, ...]:
+    """Return the numbers of a list such as ``0,0.5,1``, each from 0 to 1, in its order and without repeats.
+
+    Raises:
+        typer.BadParameter: Where a part is no such number (exit code 2).
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = (math.nan,)
+    # Written so that a NaN, which compares as false, is refused.
+    if not all(0 <= number <= 1 for number in numbers):
+        raise typer.BadParameter(f"{text!r} is no list of numbers from 0 to 1 such as 0,0.5,1", param_hint=option)
     return tuple(dict.fromkeys(numbers))
 
 

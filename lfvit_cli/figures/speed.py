@@ -39,13 +39,14 @@ def speed_figure(record: "BenchRecord") -> Figure:
         figure.suptitle(_title(record), x=0.01, ha="left", fontsize=12, fontweight="bold")
         for axes, rows in zip(grid.flat, panels, strict=False):
             _draw(axes, rows, record.settings.reference)
-        handles, names = grid.flat[0].get_legend_handles_labels()
+        named = dict(zip(*reversed(grid.flat[0].get_legend_handles_labels()), strict=True))
+        handles, names = list(named.values()), list(named)
         legend = figure.legend(
             handles,
             names,
             loc="outside lower left",
             ncols=2 if columns == 1 else 3,
-            title=textwrap.fill(_circumstances(record), 95 * columns),
+            title=textwrap.fill(_circumstances(record), 78 * columns),
             title_fontsize=7.5,
             alignment="left",
         )
@@ -60,7 +61,7 @@ def _draw(axes: Axes, rows: Sequence["BenchRow"], reference: str) -> None:
     speeds = [row.images_per_second.median for row in rows]
     span, promise = _promise(rows, reference).T
     axes.plot(span, promise, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1, label="what the MACs promise")
-    for index, row in enumerate(rows):
+    for row, index in zip(rows, model_indices(rows), strict=True):
         _point(axes, row, index)
     highest = max(*speeds, promise[0])
     axes.set(xscale="log", yscale="log", xlim=(span[0], span[-1]), ylim=(min(speeds) / ROOM, highest))
@@ -80,10 +81,16 @@ def _promise(rows: Sequence["BenchRow"], reference: str) -> NDArray[np.float64]:
     return np.column_stack((span, base.images_per_second.median * base.expected_macs / 1e9 / span))
 
 
+def model_indices(rows: Sequence["BenchRow"]) -> list[int]:
+    """The index of each row's model among the models, which has its colour and its marker."""
+    models = list(dict.fromkeys(row.model for row in rows))
+    return [models.index(row.model) for row in rows]
+
+
 def _label(figure: Figure, axes: Axes, rows: Sequence["BenchRow"], reference: str) -> None:
     labels = [
         Label(row.expected_macs / 1e9, row.images_per_second.median, _text(row, reference), colour(index), 8.5, "bold")
-        for index, row in enumerate(rows)
+        for row, index in zip(rows, model_indices(rows), strict=True)
     ]
     place_labels(figure, axes, labels, _promise(rows, reference))
 

@@ -6,6 +6,10 @@ from pydantic import Field
 
 from lfvit_cli.measure.record import Facts, Record
 from lfvit_cli.measure.statistics import Estimate
+from lfvit_cli.measure.timing import IMAGES_PER_ROUND
+from lfvit_cli.runtime.schedules import DEFAULT_PATIENCE, ScheduleName
+
+Order = Literal["shuffled", "sorted", "easy", "hard"]
 
 
 class BenchSettings(Facts):
@@ -22,11 +26,20 @@ class BenchSettings(Facts):
         dtypes: precisions.
         device: where the networks run.
         compiled: whether stages go through ``torch.compile``.
+        graphs: whether stages are recorded as CUDA graphs.
+        autotuned: whether compilation, threads, memory layout and the later stage's batch are the fastest of a few.
         threads: CPU threads; None for PyTorch's choice.
-        exit_rate: share of the photos that the threshold lets exit, where none is given or calibrated.
+        schedule: when later stages run.
+        later_batch: images a batch of the second stage under the queued schedule; None for the batch size.
+        patience: most batches that an image waits for under that schedule.
+        order: which photos share a batch: ``shuffled`` at random, ``sorted`` by falling confidence, ``easy`` and
+            ``hard`` at random from the more and the less confident half.
+        exit_rates: shares of the photos that the threshold lets exit, where none is given or calibrated.
         threshold: confidence from which the earlier answer stands, for every model.
         calibrated: the same for some models, chosen on other photos beforehand.
         known_top1: top-1 of models whose weights are not at hand, from their predictions on the same photos.
+        round_photos: least photos of a round.
+        end_to_end: whether reading, decoding and transfer are timed as well.
         min_rounds: least timed rounds of each row.
         min_seconds: least timed seconds of each row.
         seed: of random weights, of the photos' order and of their sample.
@@ -42,14 +55,31 @@ class BenchSettings(Facts):
     dtypes: tuple[str, ...] = ("float32",)
     device: str = "auto"
     compiled: bool = False
+    graphs: bool = False
+    autotuned: bool = False
     threads: int | None = None
-    exit_rate: float = 0.78
+    schedule: ScheduleName = "immediate"
+    later_batch: int | None = None
+    patience: int = DEFAULT_PATIENCE
+    order: Order = "shuffled"
+    exit_rates: tuple[float, ...] = (0.78,)
     threshold: float | None = None
     calibrated: dict[str, float] = Field(default_factory=dict)
     known_top1: dict[str, float] = Field(default_factory=dict)
+    round_photos: int = IMAGES_PER_ROUND
+    end_to_end: bool = False
     min_rounds: int = 10
     min_seconds: float = 2.0
     seed: int = 0
+
+
+class Percentiles(Facts):
+    """Of the latency of single images, in milliseconds."""
+
+    mean: float
+    p50: float
+    p90: float
+    p99: float
 
 
 class BenchRow(Facts):
@@ -61,11 +91,25 @@ class BenchRow(Facts):
         dtype: precision.
         device: where it ran.
         threshold: the exit threshold used; None for a single stage.
+        asked_rate: the exit rate that the threshold was chosen for; None where it was given, or for a single stage.
         exit_rate: share of the timed images answered before the last stage, as measured; 0 for a single stage.
         expected_macs: MACs an image at that exit rate.
         images_per_second: over rounds.
         milliseconds_per_batch: over rounds, each round's mean.
+        latency: of single images, where the batch is one image answered at once.
+        phase_milliseconds: an image's share of each stage, of the exit, of selection and gathering, and ``idle``, in
+            which no phase ran; medians over rounds.
+        end_to_end: images/s from files to answers, decoding and transfer included; None where it was not asked for.
         peak_memory_bytes: of one batch.
+        utilisation: share of the matrix products' ceiling, measured in the same run, that the MACs were done at.
+        joules: an image, median over rounds; None where the device does not tell.
+        schedule: when later stages ran.
+        later_batch: images a batch of the second stage, where that differs.
+        compiled: whether the stages went through ``torch.compile``.
+        graphs: whether they were recorded.
+        channels_last: whether images lay in memory pixel by pixel.
+        threads: CPU threads.
+        limits: most rows at once of each stage that ran out of memory.
         promised_speedup: the reference's MACs over ``expected_macs``.
         realised_speedup: ``promised_speedup`` times ``realised_over_promised``.
         realised_speedup_interval: its bootstrap 95 % interval, low and high.
@@ -81,11 +125,24 @@ class BenchRow(Facts):
     dtype: str
     device: str
     threshold: float | None
+    asked_rate: float | None
     exit_rate: float
     expected_macs: float
     images_per_second: Estimate
     milliseconds_per_batch: Estimate
+    latency: Percentiles | None
+    phase_milliseconds: dict[str, float]
+    end_to_end: Estimate | None
     peak_memory_bytes: int | None
+    utilisation: float
+    joules: float | None
+    schedule: ScheduleName
+    later_batch: int | None
+    compiled: bool
+    graphs: bool
+    channels_last: bool
+    threads: int
+    limits: dict[str, int]
     promised_speedup: float
     realised_speedup: float
     realised_speedup_interval: tuple[float, float]
@@ -106,21 +163,42 @@ class Decoding(Facts):
 
 
 class RawTimings(Facts):
-    """Every timing behind a row: seconds of each batch, a list a round, and the images that exited in it."""
+    """Every timing behind a row.
+
+    Attributes:
+        model: as in the row.
+        batch_size: as in the row.
+        dtype: as in the row.
+        asked_rate: as in the row.
+        images: of each piece that was timed as a whole: a batch, or under the queued schedule a round of them.
+        seconds: of each piece, a list a round.
+        exited: images of each piece answered before the last stage, a list a round.
+    """
 
     model: str
     batch_size: int
     dtype: str
+    asked_rate: float | None
+    images: int
     seconds: list[list[float]]
-    exited: list[int]
+    exited: list[list[int]]
+
+
+class Ceiling(Facts):
+    """What the device can do at most in one precision, measured in the same run."""
+
+    dtype: str
+    macs_per_second: float
+    bytes_per_second: float
 
 
 class BenchRecord(Record):
     """A benchmark and its circumstances."""
 
     kind: Literal["bench"] = "bench"
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     settings: BenchSettings
     rows: tuple[BenchRow, ...]
     decoding: tuple[Decoding, ...]
+    ceilings: tuple[Ceiling, ...]
     timings: tuple[RawTimings, ...]

@@ -1,7 +1,6 @@
 """Timing contenders in turn: every round gives each the same photos, so that a drifting machine is fair to all."""
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,9 +9,15 @@ import torch
 from torch import Tensor
 
 from lfvit_cli.runtime.devices import synchronise
+from lfvit_cli.runtime.energy import Meter
 from lfvit_cli.runtime.runner import Runner
+from lfvit_cli.runtime.schedules import Schedule
+from lfvit_cli.runtime.stopwatch import Stopwatch
 
 IMAGES_PER_ROUND = 32
+QUEUED_BATCHES = 8  # a queue is emptied at the end of a round, which fewer would make too much of
+
+IMMEDIATE = Schedule()
 
 Progress = Callable[[int, int, str], None]
 
@@ -26,43 +31,74 @@ class Contender:
         runner: what answers.
         images: (N, 3, S, S), normalised, on the runner's device; the same N photos for all contenders.
         threshold: confidence from which a stage's answer stands.
+        schedule: when later stages run.
+        asked_rate: the exit rate that the threshold was chosen for, if any.
     """
 
     name: str
     runner: Runner
     images: Tensor
     threshold: float
+    schedule: Schedule = IMMEDIATE
+    asked_rate: float | None = None
 
 
 @dataclass
 class Timings:
     """What was seen of one contender.
 
+    A piece is what is timed as a whole: a batch that is answered at once, or a round of batches that may wait for each
+    other.
+
     Attributes:
-        seconds: of each batch, a list a round.
-        exited: images answered before the last stage, a round.
+        images: of a piece.
+        seconds: of each piece, a list a round.
+        exited: images of each piece answered before the last stage, a list a round.
+        phases: seconds of each phase, a mapping a round.
+        joules: of each round, where they can be read.
     """
 
+    images: int
     seconds: list[list[float]] = field(default_factory=list)
-    exited: list[int] = field(default_factory=list)
+    exited: list[list[int]] = field(default_factory=list)
+    phases: list[dict[str, float]] = field(default_factory=list)
+    joules: list[float] = field(default_factory=list)
 
     @property
     def rounds(self) -> list[float]:
         """Seconds of each round."""
-        return [sum(batches) for batches in self.seconds]
+        return [sum(pieces) for pieces in self.seconds]
+
+    @property
+    def images_per_round(self) -> int:
+        """Images of all pieces of a round."""
+        return self.images * len(self.seconds[0])
+
+    @property
+    def exit_rates(self) -> list[float]:
+        """Share of each round's images that exited early."""
+        return [sum(pieces) / self.images_per_round for pieces in self.exited]
 
 
-def batches_per_round(batch_size: int) -> int:
-    """Enough small batches that a round holds a mixture of images that exit and images that go on."""
-    return max(1, math.ceil(IMAGES_PER_ROUND / batch_size))
+def batches_per_round(batch_size: int, schedule: Schedule | None = None, photos: int = IMAGES_PER_ROUND) -> int:
+    """Enough batches that a round holds a mixture of images that exit and images that go on, and fills a queue."""
+    enough = max(1, math.ceil(photos / batch_size))
+    return max(enough, QUEUED_BATCHES) if schedule is not None and schedule.name == "queued" else enough
 
 
-def photo_stream(photos: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Endless batches of photo indices: every photo once in random order, then all again in another."""
+def photo_stream(photos: int | Tensor, batch_size: int, seed: int | None) -> Iterator[Tensor]:
+    """Endless batches of photo indices: every photo once, then all again.
+
+    Args:
+        photos: their number, or the indices of some in order.
+        batch_size: indices a batch.
+        seed: of their random order, another each time; None keeps the order given.
+    """
+    indices = np.arange(photos) if isinstance(photos, int) else photos.numpy()
     generator, waiting = np.random.default_rng(seed), np.empty(0, dtype=np.int64)
     while True:
         while len(waiting) < batch_size:
-            waiting = np.concatenate((waiting, generator.permutation(photos)))
+            waiting = np.concatenate((waiting, indices if seed is None else generator.permutation(indices)))
         batch, waiting = waiting[:batch_size], waiting[batch_size:]
         yield torch.from_numpy(batch)
 
@@ -70,58 +106,69 @@ def photo_stream(photos: int, batch_size: int, seed: int) -> Iterator[Tensor]:
 def time_rounds(
     contenders: Sequence[Contender],
     batch_size: int,
+    stream: Iterator[Tensor],
     *,
     min_rounds: int,
     min_seconds: float,
-    seed: int,
+    batches: int,
     progress: Progress,
-) -> dict[str, Timings]:
+    meter: Meter | None = None,
+) -> list[Timings]:
     """Time all contenders round by round until each has enough rounds, timed batches and seconds.
 
     The order within a round rotates, so that none always runs on the machine that another has warmed.
+
+    Args:
+        contenders: warmed up.
+        batch_size: images a batch.
+        stream: batches of photo indices, the same for all contenders.
+        min_rounds: least number of rounds.
+        min_seconds: least seconds of each contender.
+        batches: of a round.
+        progress: called with (rounds done, rounds at least, what) after each.
+        meter: reads the device's joules.
     """
-    stream = photo_stream(len(contenders[0].images), batch_size, seed)
-    for contender in contenders:
-        contender.runner.warm_up(contender.images[next(photo_stream(len(contender.images), batch_size, seed))])
-        synchronise(contender.runner.device)
-    timings = {contender.name: Timings() for contender in contenders}
+    timings = [
+        Timings(batch_size * (1 if contender.schedule.name == "immediate" else batches)) for contender in contenders
+    ]
     done = 0
-    while done < min_rounds or min(sum(timing.rounds) for timing in timings.values()) < min_seconds:
-        batches = [next(stream) for _ in range(batches_per_round(batch_size))]
-        turn = done % len(contenders)
-        for contender in (*contenders[turn:], *contenders[:turn]):
-            seconds, exited = _time_round(contender, batches)
-            timings[contender.name].seconds.append(seconds)
-            timings[contender.name].exited.append(exited)
+    while done < min_rounds or min(sum(timing.rounds) for timing in timings) < min_seconds:
+        chosen = [next(stream) for _ in range(batches)]
+        for turn in range(len(contenders)):
+            index = (done + turn) % len(contenders)
+            time_round(contenders[index], chosen, timings[index], meter)
         done += 1
-        progress(done, max(done, min_rounds), f"rounds of {len(batches)} x {batch_size} photos")
+        progress(done, max(done, min_rounds), f"rounds of {batches} x {batch_size} photos")
     return timings
 
 
-def _time_round(contender: Contender, batches: Sequence[Tensor]) -> tuple[list[float], int]:
-    seconds, exited = [], 0
-    for indices in batches:
-        images = contender.images[indices]
-        taken, gone = _time_batch(contender, images)
+def time_round(contender: Contender, batches: Sequence[Tensor], timings: Timings, meter: Meter | None = None) -> None:
+    """Time one contender on some batches of photo indices, and add what was seen."""
+    runner, watch = contender.runner, Stopwatch(contender.runner.device)
+    runner.settle()
+    images = [runner.place(contender.images[indices]) for indices in batches]
+    pieces = [[batch] for batch in images] if contender.schedule.name == "immediate" else [images]
+    seconds, exited = [], []
+    before = 0.0 if meter is None else meter()
+    for piece in pieces:
+        taken, gone = _time_piece(contender, piece, watch)
         seconds.append(taken)
-        exited += gone
-    return seconds, exited
+        exited.append(gone)
+    if meter is not None:
+        timings.joules.append(meter() - before)
+    timings.seconds.append(seconds)
+    timings.exited.append(exited)
+    timings.phases.append(watch.seconds())
 
 
-def _time_batch(contender: Contender, images: Tensor) -> tuple[float, int]:
-    """Seconds of one batch by the device's own clock on CUDA, by the wall clock elsewhere; and how many exited."""
+def _time_piece(contender: Contender, batches: Sequence[Tensor], watch: Stopwatch) -> tuple[float, int]:
+    """Seconds of one piece by the device's own clock on CUDA, by the wall clock elsewhere; and how many exited."""
     device = contender.runner.device
     synchronise(device)
-    if device.type == "cuda":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        output = contender.runner(images, contender.threshold)
-        end.record()
-        synchronise(device)
-        seconds = start.elapsed_time(end) / 1000
-    else:
-        began = time.perf_counter()
-        output = contender.runner(images, contender.threshold)
-        synchronise(device)
-        seconds = time.perf_counter() - began
-    return seconds, int(output.exited.sum())
+    whole = Stopwatch(device)
+    with whole.phase("whole"):
+        outputs = contender.schedule.answer(contender.runner, batches, contender.threshold, watch)
+        if device.type != "cuda":
+            synchronise(device)
+    synchronise(device)
+    return whole.seconds()["whole"], sum(int(output.exited.sum()) for output in outputs)

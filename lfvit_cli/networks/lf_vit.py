@@ -1,7 +1,7 @@
 """LF-ViT: a low-resolution location pass, and a focus pass on the region its class attention points at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -20,7 +20,7 @@ from lfvit_cli.networks.layers import (
     init_weights,
     layer_groups,
 )
-from lfvit_cli.networks.regions import RegionSelector, fine_tokens_of
+from lfvit_cli.networks.regions import Region, RegionSelector, fine_tokens_of
 from lfvit_cli.networks.staged import EarlyExitOutput, StageOutput, early_exit
 
 
@@ -33,11 +33,13 @@ class LocationOutput(StageOutput):
         class_attention: (B, s*s) global class attention G, averaged over heads; float32.
         embeddings: (B, s*s, C) the pass's input patch tokens, position included.
         features: (B, s*s, C) its normalised output patch tokens.
+        region: where the focus pass is to look; None until it is selected.
     """
 
     class_attention: Tensor
     embeddings: Tensor
     features: Tensor
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class LFViT(nn.Module):
         """
         if not select:
             return self._focus_everywhere(images, location)
-        region = self.selector(location.class_attention)
+        region = self.selector(location.class_attention) if location.region is None else location.region
         kept, coarse = region.kept_cells, region.coarse_cells
         position = self.pos_embed_list[1]
         fine = self._embed_fine(images, location, kept) + position[0, 1:][self.selector.fine_tokens(kept)]
@@ -198,11 +200,14 @@ class LFViT(nn.Module):
         """The location stage."""
         return self.location(images)
 
+    def select(self, state: StageOutput) -> LocationOutput:
+        """The location stage's output, with the region that the focus stage will look at."""
+        location = _located(state)
+        return replace(location, region=self.selector(location.class_attention))
+
     def resume(self, images: Tensor, state: StageOutput) -> FocusOutput:
         """The focus stage, from the location stage's output for the same rows."""
-        if not isinstance(state, LocationOutput):
-            raise TypeError(f"the focus stage resumes from a LocationOutput, not {type(state).__name__}")
-        return self.focus(images, state)
+        return self.focus(images, _located(state))
 
     def forward(self, images: Tensor, threshold: float) -> EarlyExitOutput:
         """The early exit: rows whose location confidence reaches ``threshold`` never enter the focus stage."""
@@ -247,6 +252,12 @@ class LFViT(nn.Module):
         width, hidden = self.num_features, self.hidden_features
         block = tokens * (4 * width**2 + 2 * width * hidden + 2 * tokens * width + 2 * 5 * width)
         return len(self.blocks) * block + tokens * 5 * width + width * self.num_classes
+
+
+def _located(state: StageOutput) -> LocationOutput:
+    if not isinstance(state, LocationOutput):
+        raise TypeError(f"the focus stage resumes from a LocationOutput, not {type(state).__name__}")
+    return state
 
 
 def default_region_size(location_grid: int) -> int:

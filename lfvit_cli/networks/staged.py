@@ -1,8 +1,8 @@
 """The one abstraction: a network that answers in stages, and the early exit over them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol, Self, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Protocol, Self, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +14,58 @@ from lfvit_cli.networks.errors import KeywordError
 class StageOutput:
     """What one stage answers; also the state that the next stage resumes from.
 
+    Every tensor in it has a row for each image.
+
     Attributes:
         logits: (B, K) class logits.
     """
 
     logits: Tensor
 
-    def __getitem__(self, rows: Tensor) -> Self:
-        """The same output for some rows only: a boolean mask (B,) or row indices."""
-        values = {field.name: _rows_of(getattr(self, field.name), rows) for field in fields(self)}
-        return type(self)(**values)
+    def __getitem__(self, rows: Tensor | slice) -> Self:
+        """The same output for some rows only: a boolean mask (B,), row indices or a slice."""
+        return join_rows([self], lambda tensors: tensors[0][rows])
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor in it, in the order of the fields."""
+        return list(_tensors_in(self))
 
 
-def _rows_of(value: Any, rows: Tensor) -> Any:
+Output = TypeVar("Output", bound=StageOutput)
+
+
+def _one_after_another(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(tensors))
+
+
+def join_rows(outputs: Sequence[Output], join: Callable[[Sequence[Tensor]], Tensor] = _one_after_another) -> Output:
+    """Outputs of the same kind, made one: each tensor joined with its likes of the others; by default row after row."""
+    first = outputs[0]
+    joined = {field.name: _joined([getattr(output, field.name) for output in outputs], join) for field in fields(first)}
+    return type(first)(**joined)
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
-        return value[rows]
-    if isinstance(value, tuple):
-        return tuple(_rows_of(item, rows) for item in value)
-    return value
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _tensors_in(item)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _tensors_in(getattr(value, field.name))
+
+
+def _joined(values: Sequence[Any], join: Callable[[Sequence[Tensor]], Tensor]) -> Any:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return join(values)
+    if isinstance(first, tuple):
+        return tuple(_joined(parts, join) for parts in zip(*values, strict=True))
+    if is_dataclass(first) and not isinstance(first, type):
+        parts = {field.name: [getattr(value, field.name) for value in values] for field in fields(first)}
+        return type(first)(**{name: _joined(members, join) for name, members in parts.items()})
+    return first
 
 
 @dataclass(frozen=True)
@@ -51,7 +85,8 @@ class StagedNetwork(Protocol):
     """A network seen from outside: named stages, each resuming from the one before.
 
     ``begin`` takes normalised images (B, 3, image_size, image_size); ``resume`` takes the images and the previous
-    stage's output, both for the rows that go on.
+    stage's output, both for the rows that go on. A network may also have ``select``, which adds to an output what the
+    next stage needs to know first, so that it can be timed apart; ``resume`` does it itself where it was not done.
     """
 
     @property
@@ -71,6 +106,15 @@ class StagedNetwork(Protocol):
     def resume(self, images: Tensor, state: StageOutput) -> StageOutput:
         """Run the stage after the one that answered ``state``."""
         ...
+
+
+def selection(network: nn.Module) -> Callable[[StageOutput], StageOutput]:
+    """The network's ``select``; the identity where it has none."""
+    return cast(Callable[[StageOutput], StageOutput], getattr(network, "select", None) or _unchanged)
+
+
+def _unchanged(state: StageOutput) -> StageOutput:
+    return state
 
 
 class SingleStage(nn.Module):
@@ -117,6 +161,11 @@ def confidence(logits: Tensor) -> Tensor:
     return logits.float().softmax(dim=-1).amax(dim=-1)
 
 
+def goes_on(logits: Tensor, threshold: float) -> Tensor:
+    """(B, K) logits to (B,): whether the confidence falls short of the threshold, as one that is no number does."""
+    return ~(confidence(logits) >= threshold)
+
+
 def early_exit(network: StagedNetwork, images: Tensor, threshold: float | Sequence[float]) -> EarlyExitOutput:
     """Answer each image at the first stage whose confidence reaches its threshold.
 
@@ -136,8 +185,7 @@ def early_exit(network: StagedNetwork, images: Tensor, threshold: float | Sequen
     exit_stage = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
     rows = torch.arange(len(logits), device=logits.device)
     for stage, exit_at in enumerate(thresholds, start=1):
-        # Written so that a NaN confidence goes on to the next stage.
-        going_on = (~(confidence(output.logits) >= exit_at)).nonzero().squeeze(1)
+        going_on = goes_on(output.logits, exit_at).nonzero().squeeze(1)
         if not len(going_on):
             break
         rows = rows[going_on]

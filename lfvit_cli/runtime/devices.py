@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from lfvit_cli.runtime.errors import RuntimeSettingError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TF32_SINCE = (8, 0)  # compute capability
 SAMPLING_SECONDS = 0.002
 
 
@@ -39,18 +40,29 @@ def choose_device(name: str = "auto") -> torch.device:
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """A floating-point type by its name, tried on the device with a small matrix product.
 
+    ``tf32`` is float32 whose matrix products may round their inputs: see :func:`use_precision`.
+
     Raises:
         RuntimeSettingError: no such type, or the device cannot compute in it.
     """
     if name not in DTYPES:
         raise RuntimeSettingError(f"{name!r} is no precision", f"Use {', '.join(DTYPES)}.")
     dtype = DTYPES[name]
+    if name == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < TF32_SINCE):
+        raise RuntimeSettingError(f"{device} has no TF32", "Use float32.")
     try:
         ones = torch.ones(8, 8, dtype=dtype, device=device)
         F.linear(ones, ones)
     except (RuntimeError, TypeError) as error:
         raise RuntimeSettingError(f"{device} cannot compute in {name}", "Use float32.") from error
     return dtype
+
+
+def use_precision(name: str) -> None:
+    """Let matrix products of float32 round their inputs to TF32, or not; for all that runs from now on."""
+    torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
+    if torch.cuda.is_available():
+        torch.backends.cudnn.allow_tf32 = name == "tf32"
 
 
 def synchronise(device: torch.device) -> None:

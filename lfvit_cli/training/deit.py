@@ -13,7 +13,7 @@ class DeiTObjective(Objective):
         images: Tensor,
         targets: Tensor,
         lesson: Lesson | None,
-        progress: float,
+        progress: float,  # noqa: ARG002
         seeds: Tensor,  # noqa: ARG002
     ) -> dict[str, Tensor]:
         """See :meth:`Objective.forward`."""

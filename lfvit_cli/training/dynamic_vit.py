@@ -46,8 +46,8 @@ class DynamicViTObjective(Objective):
         images: Tensor,
         targets: Tensor,
         lesson: Lesson | None,
-        progress: float,
-        seeds: Tensor,  # noqa: ARG002
+        progress: float,  # noqa: ARG002
+        seeds: Tensor,
     ) -> dict[str, Tensor]:
         """See :meth:`Objective.forward`; the parts, not yet weighted, are ``class``, ``ratio``, ``logits``, ``tokens``.
 

@@ -19,14 +19,16 @@ QUICK = ["--seconds", "0", "--photos", "24", "--device", "cpu"]
 
 
 def test_it_prints_the_record_and_writes_all_files(lfvit: Run, tmp_path: Path) -> None:
-    """JSON on standard output, talk on standard error, five files, a record that fits the shipped schema."""
+    """JSON on standard output, talk on standard error, all files, a record that fits the shipped schema."""
     done = lfvit("bench", LF, DEIT, "--reference", DEIT, "--batch-size", "4,8", *QUICK, "--format", "json")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     jsonschema.validate(record, shipped_schema("bench"))
     folder = tmp_path / "reports/bench"
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["bench.csv", "bench.json", "bench.md", "speed-vs-cost.png", "speed-vs-cost.svg"]
+    figures = ("images-by-batch", "realised-vs-promised", "speed-vs-cost")
+    pictures = [f"{figure}.{form}" for figure in figures for form in ("png", "svg")]
+    assert names == sorted(["bench.csv", "bench.json", "bench.md", *pictures])
     assert json.loads((folder / "bench.json").read_text()) == record
     assert [(row["model"], row["batch_size"]) for row in record["rows"]] == [(LF, 4), (DEIT, 4), (LF, 8), (DEIT, 8)]
     assert {"median", "low", "high"} <= set(record["rows"][0]["images_per_second"])
@@ -35,7 +37,46 @@ def test_it_prints_the_record_and_writes_all_files(lfvit: Run, tmp_path: Path) -
     rows = list(csv.DictReader((folder / "bench.csv").read_text().splitlines()))
     assert float(rows[0]["images_per_second_median"]) == record["rows"][0]["images_per_second"]["median"]
     assert (folder / "speed-vs-cost.png").read_bytes().startswith(b"\x89PNG")
-    assert f"| {LF}" in (folder / "bench.md").read_text()
+    page = (folder / "bench.md").read_text()
+    assert f"| {LF}" in page
+    assert "## Where an image's time goes" in page
+    assert all(f"({figure}.png)" in page for figure in figures)
+
+
+def test_a_queue_and_several_exit_rates(lfvit: Run, tmp_path: Path) -> None:
+    """A row for each rate, with the batch of the focus; the table and the breakdown for people."""
+    queue = ["--schedule", "queued", "--focus-batch", "2", "--exit-rate", "0,0.5", "--batch-size", "4"]
+    done = lfvit("bench", LF, "--reference", DEIT, *QUICK, *queue, "-o", "here")
+    assert done.returncode == 0, done.stderr
+    assert "queue of 2" in done.stdout
+    assert "Where an image's time goes" in done.stdout
+    rows = list(csv.DictReader((tmp_path / "here/bench.csv").read_text().splitlines()))
+    assert [row["asked_rate"] for row in rows] == ["0.0", "0.5", ""]
+
+
+def test_latency_and_traces_and_files(lfvit: Run, tmp_path: Path) -> None:
+    """At batch 1 the percentiles and their picture; a trace of each network; the speed from files."""
+    done = lfvit("bench", LF, "--reference", DEIT, *QUICK, "--batch-size", "1", "--profile", "--end-to-end", "-o", "x")
+    assert done.returncode == 0, done.stderr
+    assert "p50" in done.stdout
+    assert "from files" in done.stdout
+    assert (tmp_path / "x/latency-by-exit.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list((tmp_path / "x/traces/float32-1").glob("*.trace.json"))) == 2
+    assert "profiler" not in done.stderr
+
+
+def test_the_fastest_way_is_found_and_kept(lfvit: Run, tmp_path: Path) -> None:
+    """In the user's cache; the second time nothing is tried."""
+    command = ["bench", LF, "--reference", LF, *QUICK, "--photos", "8", "--batch-size", "2", "--autotune"]
+    first = lfvit(*command, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert first.returncode == 0, first.stderr
+    assert "tunings of" in first.stderr
+    kept = json.loads((tmp_path / "cache/lfvit/tuning.json").read_text())
+    assert len(kept) == 1
+    again = lfvit(*command, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert "tunings of" not in again.stderr
+    record = json.loads((tmp_path / "reports/bench/bench.json").read_text())
+    assert record["rows"][0]["compiled"] == next(iter(kept.values()))["compiled"]
 
 
 def test_a_folder_of_photos_can_be_given(lfvit: Run, tmp_path: Path) -> None:
@@ -92,6 +133,12 @@ def test_the_demo_network_runs_at_its_own_threshold(lfvit: Run) -> None:
         ([DEIT, "--checkpoint", "lost.pth"], 1, "there is no checkpoint lost.pth"),
         ([LF, DEIT, "--checkpoint", "a.pth", "--checkpoint", "b.pth"], 2, "MODEL=SOURCE"),
         ([DEIT, "--exit-rate", "2"], 2, "--exit-rate"),
+        ([DEIT, "--exit-rate", "0.5,many"], 2, "--exit-rate"),
+        ([DEIT, "--focus-batch", "4"], 2, "--schedule queued"),
+        ([DEIT, "--schedule", "queued"], 1, "none of these networks has a second stage"),
+        ([DEIT, "--order", "hard"], 1, "without a network that exits early"),
+        ([DEIT, "--dtype", "tf32"], 1, "cpu has no TF32"),
+        ([DEIT, "--graphs"], 1, "cpu has no CUDA graphs"),
         ([DEIT, "--threshold", "-0.1"], 2, "--threshold"),
         ([DEIT, "--batch-size", "0"], 2, "--batch-size"),
         ([DEIT, "--dtype", "int8"], 2, "--dtype"),

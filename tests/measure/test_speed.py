@@ -1,5 +1,6 @@
 """A benchmark's rows follow from its timings, and say which exit rate was measured."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,18 @@ from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.listing import Listing
 from lfvit_cli.images.loading import load_photos
 from lfvit_cli.images.transforms import TransformSettings, normalise
-from lfvit_cli.measure.cost import count_stages
+from lfvit_cli.measure import entrants, speed
+from lfvit_cli.measure.cost import StageCost, count_stages
+from lfvit_cli.measure.entrants import Entrant
 from lfvit_cli.measure.errors import MeasureError
-from lfvit_cli.measure.speed import run_bench, time_fitting
+from lfvit_cli.measure.speed import run_bench
 from lfvit_cli.measure.speed_record import BenchRecord, BenchRow, BenchSettings
-from lfvit_cli.measure.timing import Contender
 from lfvit_cli.networks.build import build, evaluation_settings
 from lfvit_cli.networks.errors import NetworkError
+from lfvit_cli.networks.registry import EVALUATION
 from lfvit_cli.networks.staged import StageOutput
-from lfvit_cli.runtime.runner import Runner
+from lfvit_cli.runtime.errors import RuntimeSettingError
+from lfvit_cli.runtime.tuning import Tuning, TuningCache, Workload
 
 NARROW = "embed_dim=48,num_heads=3,depth=2,num_classes=10"
 LF, DEIT = f"lf_deit_tiny:{NARROW}", f"deit_tiny_patch16_224:{NARROW}"
@@ -53,7 +57,7 @@ def bench(listing: Listing | None = None, **changes: object) -> BenchRecord:
 @pytest.fixture(scope="module")
 def record() -> BenchRecord:
     """One benchmark with two batch sizes and two precisions."""
-    return bench(batch_sizes=(1, 8), dtypes=("float32", "bfloat16"), exit_rate=0.5)
+    return bench(batch_sizes=(1, 8), dtypes=("float32", "bfloat16"), exit_rates=(0.5,))
 
 
 def row_of(record: BenchRecord, model: str, batch_size: int, dtype: str) -> BenchRow:
@@ -73,7 +77,7 @@ def test_the_exit_rate_is_that_of_the_timed_images(record: BenchRecord) -> None:
     """Counted from the raw timings, near the rate asked for, and 0 where there is no exit."""
     for row, raw in zip(record.rows, record.timings, strict=True):
         images = row.batch_size * sum(map(len, raw.seconds))
-        assert row.exit_rate == sum(raw.exited) / images
+        assert row.exit_rate == pytest.approx(sum(map(sum, raw.exited)) / images)
     assert row_of(record, LF, 8, "float32").exit_rate == pytest.approx(0.5, abs=0.15)
     assert row_of(record, DEIT, 8, "float32").exit_rate == 0
 
@@ -88,7 +92,7 @@ def test_rows_follow_from_the_raw_timings(record: BenchRecord) -> None:
         assert row.milliseconds_per_batch.median == pytest.approx(1000 * np.median(rounds) / batches)
         assert row.images_per_second.median == pytest.approx(np.median(batches * row.batch_size / rounds))
         assert row.realised_speedup == pytest.approx(row.realised_over_promised * row.promised_speedup)
-        exits = np.array(raw[row.model, row.batch_size, row.dtype].exited) / (batches * row.batch_size)
+        exits = np.sum(raw[row.model, row.batch_size, row.dtype].exited, axis=1) / (batches * row.batch_size)
         location, focus = STAGES[row.model]
         macs = location + (1 - exits) * focus
         assert row.realised_over_promised == pytest.approx(np.median(reference / rounds * macs / sum(STAGES[DEIT])))
@@ -125,7 +129,7 @@ def test_a_record_survives_json(record: BenchRecord) -> None:
 @pytest.mark.parametrize(("exit_rate", "measured"), [(0.0, 0.0), (1.0, 1.0)])
 def test_the_ends_of_the_exit_rate_are_exact(exit_rate: float, measured: float) -> None:
     """None and all."""
-    record = bench(models=(LF,), exit_rate=exit_rate)
+    record = bench(models=(LF,), exit_rates=(exit_rate,))
     assert record.rows[0].exit_rate == measured
 
 
@@ -179,40 +183,161 @@ def test_a_model_that_does_not_exist_is_refused_before_anything_is_timed() -> No
 
 
 class Greedy(nn.Module):
-    """A network that asks for 32 petabytes for every image beyond the second of a batch."""
+    """A network that asks for 32 petabytes for every image beyond some number."""
 
     stages = ("full",)
-    image_size = 8
+    image_size = 224
+    num_classes = 3
+    pretrained_cfg = EVALUATION
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self.most = most
+        self.layer = nn.Linear(3, 3)
 
     def begin(self, images: Tensor) -> StageOutput:
         """Real logits where the memory is there."""
         torch.empty(max(0, len(images) - self.most) * 2**55, dtype=torch.uint8)
-        return StageOutput(images.mean(dim=(2, 3)))
+        return StageOutput(self.layer(images.mean(dim=(2, 3))))
 
     def resume(self, images: Tensor, state: StageOutput) -> StageOutput:
         """Never reached."""
         raise NotImplementedError
 
 
-@pytest.mark.parametrize(("most", "fitting"), [(2, 2), (3, 2), (100, 16)])
-def test_a_batch_that_does_not_fit_in_memory_is_halved_until_it_does(most: int, fitting: int) -> None:
-    """The allocation really fails, and what was timed is what the group says."""
-    runner = Runner(Greedy(most), torch.device("cpu"), torch.float32)
-    contenders = {"greedy": Contender("greedy", runner, torch.zeros(16, 3, 8, 8), 0.0)}
-    settings = BenchSettings(models=("greedy",), reference="greedy", data="", listing_sha256="", min_seconds=0.0)
-    group = time_fitting(contenders, "float32", 16, settings, lambda *_: None)
-    assert group.batch_size == fitting
-    assert len(group.timings["greedy"].seconds) == 10
+def bench_of(network: nn.Module, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> BenchRecord:
+    """A benchmark of a network that has no name."""
+    settings = TransformSettings(**evaluation_settings(network))
+    entrant = Entrant("greedy", network, ("full",), (1,), settings, trained=False)
+    monkeypatch.setattr(speed, "enter", lambda *_: entrant)
+    return bench(models=("greedy",), reference="greedy", batch_sizes=(batch_size,))
 
 
-def test_a_network_that_fits_no_batch_is_an_error() -> None:
+def test_a_batch_that_does_not_fit_in_memory_runs_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The allocation really fails; the row says in which parts the stage ran, and a warning says why."""
+    record = bench_of(Greedy(3), monkeypatch, 8)
+    assert record.rows[0].limits == {"full": 2}
+    assert "does not fit in memory: it ran in parts of 2" in " ".join(record.warnings)
+
+
+def test_a_network_that_fits_no_batch_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a remedy."""
-    runner = Runner(Greedy(0), torch.device("cpu"), torch.float32)
-    contenders = {"greedy": Contender("greedy", runner, torch.zeros(4, 3, 8, 8), 0.0)}
-    settings = BenchSettings(models=("greedy",), reference="greedy", data="", listing_sha256="", min_seconds=0.0)
     with pytest.raises(MeasureError, match="not even a batch of one"):
-        time_fitting(contenders, "float32", 4, settings, lambda *_: None)
+        bench_of(Greedy(0), monkeypatch, 4)
+
+
+def test_exit_rates_are_swept_in_one_run() -> None:
+    """A row for each, the reference once, all on the same photos and with the same rounds."""
+    record = bench(exit_rates=(0.0, 0.5, 1.0))
+    assert [(row.model, row.asked_rate) for row in record.rows] == [(LF, 0.0), (LF, 0.5), (LF, 1.0), (DEIT, None)]
+    assert [row.exit_rate for row in record.rows[:3]] == pytest.approx([0, 0.5, 1], abs=0.15)
+    assert len({len(timings.seconds) for timings in record.timings}) == 1
+
+
+def test_latency_is_that_of_single_images(record: BenchRecord) -> None:
+    """Percentiles over all timed images at batch 1, in order; none where images share a batch."""
+    raw = {(timings.model, timings.batch_size, timings.dtype): timings for timings in record.timings}
+    row = row_of(record, LF, 1, "float32")
+    milliseconds = 1000 * np.concatenate(raw[LF, 1, "float32"].seconds)
+    assert row.latency is not None
+    assert row.latency.mean == pytest.approx(milliseconds.mean())
+    assert row.latency.p99 == pytest.approx(np.percentile(milliseconds, 99))
+    assert row.latency.p50 <= row.latency.p90 <= row.latency.p99
+    assert row_of(record, LF, 8, "float32").latency is None
+
+
+def test_phases_make_up_an_images_time(record: BenchRecord) -> None:
+    """Stages, exit, selection and idle; all of them about the time of a round."""
+    row = row_of(record, LF, 8, "float32")
+    assert set(row.phase_milliseconds) == {"location", "focus", "exit", "selection", "idle"}
+    assert set(row_of(record, DEIT, 8, "float32").phase_milliseconds) == {"full", "idle"}
+    assert sum(row.phase_milliseconds.values()) == pytest.approx(row.milliseconds_per_batch.median / 8, rel=0.3)
+
+
+def test_work_is_set_against_the_ceiling_of_the_same_run(record: BenchRecord) -> None:
+    """A share of the matrix products' rate in that precision."""
+    ceilings = {ceiling.dtype: ceiling.macs_per_second for ceiling in record.ceilings}
+    assert set(ceilings) == {"float32", "bfloat16"}
+    for row in record.rows:
+        expected = row.expected_macs * row.images_per_second.median / ceilings[row.dtype]
+        assert row.utilisation == pytest.approx(expected)
+        assert 0 < row.utilisation < 1
+
+
+def test_a_queue_is_timed_as_a_whole() -> None:
+    """A round of eight batches is one piece; the exit rate is counted all the same."""
+    record = bench(schedule="queued", later_batch=4, exit_rates=(0.5,), batch_sizes=(4,), min_rounds=2)
+    row, raw = record.rows[0], record.timings[0]
+    assert (row.schedule, row.later_batch, raw.images) == ("queued", 4, 32)
+    assert [len(pieces) for pieces in raw.seconds] == [1, 1]
+    assert row.exit_rate == pytest.approx(0.5, abs=0.15)
+    assert row.latency is None
+
+
+@pytest.mark.parametrize(("order", "least", "most"), [("easy", 0.9, 1.0), ("hard", 0.0, 0.1)])
+def test_the_mixture_can_be_chosen(order: str, least: float, most: float) -> None:
+    """With a threshold that lets half of all photos exit, nearly all of the easy half do, and none of the hard."""
+    record = bench(order=order, exit_rates=(0.5,), min_rounds=2)
+    assert least <= record.rows[0].exit_rate <= most
+    assert "half of the photos" in " ".join(record.warnings)
+
+
+def test_sorted_batches_are_all_easy_or_all_hard() -> None:
+    """Of three batches of eight, the first exits whole and the last goes on whole."""
+    record = bench(order="sorted", exit_rates=(0.5,), min_rounds=3, round_photos=8)
+    assert [pieces[0] for pieces in record.timings[0].exited] == [8, 4, 0]
+
+
+def test_an_order_needs_a_confidence() -> None:
+    """Of a network that exits early; the remedy is named."""
+    with pytest.raises(MeasureError, match="without a network that exits early"):
+        bench(models=(DEIT,), order="hard")
+
+
+def test_from_files_to_answers() -> None:
+    """Slower than the network alone, as reading and decoding come to it."""
+    row = bench(end_to_end=True, min_rounds=2).rows[0]
+    assert row.end_to_end is not None
+    assert 0 < row.end_to_end.median < row.images_per_second.high
+
+
+def test_traces_are_written_after_the_timing(tmp_path: Path) -> None:
+    """One for each contender, with the stages by their names."""
+    listing = demo_photos("test")
+    settings = BenchSettings(
+        models=(LF,), reference=DEIT, data="", listing_sha256="", max_photos=8, batch_sizes=(4,), min_seconds=0.0
+    )
+    run_bench(settings, listing, lambda *_: None, tmp_path / "traces")
+    files = sorted((tmp_path / "traces" / "float32-4").iterdir())
+    assert len(files) == 2
+    names = {event.get("name") for event in json.loads(files[1].read_text())["traceEvents"]}
+    assert {"location", "exit"} <= names
+
+
+def test_a_schedule_that_cannot_be_followed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is timed."""
+    stage = StageCost(model="x", stage="a", tokens=1, tokens_per_layer=(), macs=1, published_macs=None, params=1)
+    stages = [stage.model_copy(update={"stage": name}) for name in "abc"]
+    monkeypatch.setattr(entrants, "count_stages", lambda *_: stages)
+    with pytest.raises(RuntimeSettingError, match="the queued schedule is for two"):
+        bench(schedule="queued")
+
+
+def test_the_fastest_way_is_used_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked for once; the row says what it is."""
+    sought = []
+
+    def found(work: Workload, _report: object) -> Tuning:
+        sought.append(work)
+        return Tuning(channels_last=True, threads=1)
+
+    monkeypatch.setattr(entrants, "tune", found)
+    monkeypatch.setattr(entrants, "TuningCache", lambda: TuningCache(tmp_path / "tuning.json"))
+    threads = torch.get_num_threads()
+    try:
+        for _ in range(2):
+            record = bench(autotuned=True, min_rounds=2)
+            assert [(row.channels_last, row.threads) for row in record.rows] == [(True, 1)] * 2
+    finally:
+        torch.set_num_threads(threads)
+    assert len(sought) == 2

@@ -70,7 +70,7 @@ def batch() -> Tensor:
 OUTPUTS = (
     StageOutput(torch.arange(12.0).view(4, 3)),
     PrunedOutput(torch.arange(12.0).view(4, 3), (torch.arange(8).view(4, 2), torch.arange(4).view(4, 1))),
-    LocationOutput(*(torch.randn(4, 3) for _ in range(4))),
+    LocationOutput(torch.randn(4, 3), torch.randn(4, 3), torch.randn(4, 3), torch.randn(4, 3)),
     FocusOutput(torch.randn(4, 3), None, torch.arange(8).view(4, 2), torch.arange(4).view(4, 1), 7),
 )
 

@@ -1,0 +1,54 @@
+"""What a device can do at most, measured: multiply-accumulates a second of large matrix products, bytes of a copy."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from lfvit_cli.runtime.devices import synchronise
+
+# Rows, inner width, columns: as tall as a batch of a transformer's tokens, and as square as matrices may be.
+SHAPES = {"cpu": ((2048, 384, 1536), (2048, 1536, 1536)), "cuda": ((8192, 8192, 8192), (16384, 4096, 4096))}
+COPIED_BYTES = {"cpu": 2**28, "cuda": 2**30}
+REPEATS = 7
+
+
+class Ceilings(NamedTuple):
+    """The best of a few repeats.
+
+    Attributes:
+        macs_per_second: of a matrix product.
+        bytes_per_second: of a copy within the device's memory, read and written bytes together.
+    """
+
+    macs_per_second: float
+    bytes_per_second: float
+
+
+@torch.inference_mode()
+def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
+    """Measure both ceilings of a device, in one precision, with the threads there are."""
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    rates = []
+    for rows, inner, columns in SHAPES[kind]:
+        left = torch.randn(rows, inner, device=device).to(dtype)
+        weight = torch.randn(columns, inner, device=device).to(dtype)
+        seconds = _best(lambda left=left, weight=weight: torch.nn.functional.linear(left, weight), device)  # type: ignore[misc]
+        rates.append(rows * inner * columns / seconds)
+    source = torch.ones(COPIED_BYTES[kind], dtype=torch.uint8, device=device)
+    target = torch.zeros_like(source)
+    return Ceilings(max(rates), 2 * len(source) / _best(lambda: target.copy_(source), device))
+
+
+def _best(work: Callable[[], object], device: torch.device) -> float:
+    """The least seconds of a few repeats, after one that does not count."""
+    work()
+    taken = []
+    for _ in range(REPEATS):
+        synchronise(device)
+        began = time.perf_counter()
+        work()
+        synchronise(device)
+        taken.append(time.perf_counter() - began)
+    return min(taken)
