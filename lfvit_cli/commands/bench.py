@@ -166,6 +166,8 @@ def bench(
         talk.warning(warning)
     if any(row.top1_from == "predictions" for row in record.rows):
         talk.note(f"* {FROM_PREDICTIONS}")
+    if profile:
+        talk.note(f"Traces, for a browser's tracing page or Perfetto: {output / 'traces'}")
     talk.note(f"Written: {', '.join(str(path) for path in paths)}")
 
 
@@ -216,4 +218,5 @@ def _show(record: "BenchRecord", form: Format) -> None:
     else:
         show_table(bench_table(record), form)
     if form == "table":
+        show_text("")
         show_table(breakdown_table(record), form)

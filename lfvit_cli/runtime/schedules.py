@@ -64,6 +64,11 @@ def check_schedule(name: str, stages: tuple[str, ...], model: str) -> None:
         )
 
 
+def counting_is_free(device: torch.device) -> bool:
+    """Whether the host may look at a tensor without waiting for work under way."""
+    return device.type == "cpu"
+
+
 class _Arrival:
     """A batch after the first stage.
 
@@ -103,7 +108,6 @@ class _Queue:
     def __init__(self, runner: Runner, threshold: float, schedule: Schedule, watch: Stopwatch) -> None:
         self._runner, self._threshold, self._schedule, self._watch = runner, threshold, schedule, watch
         self._arrivals: deque[_Arrival] = deque()
-        self._counting_is_free = runner.device.type == "cpu"
         self._share = 1.0  # of the images counted last that went on
         self._size = schedule.later_batch or 0
 
@@ -119,7 +123,7 @@ class _Queue:
                 state = join_rows([state], lambda tensors: tensors[0].clone())
             self._arrivals.append(_Arrival(images, state, goes_on(state.logits, self._threshold)))
             overdue = len(self._arrivals) > self._schedule.patience
-            if self._counting_is_free or overdue or self._expected() >= self._size:
+            if overdue or counting_is_free(images.device) or self._is_likely_full():
                 self._count()
         while self._waiting() >= self._size or (overdue and self._arrivals[0].unanswered):
             self._resume()
@@ -141,9 +145,10 @@ class _Queue:
         """Images that wait, as far as they are counted."""
         return sum(len(arrival.rows) for arrival in self._arrivals)
 
-    def _expected(self) -> float:
-        uncounted = sum(len(arrival.images) for arrival in self._arrivals if not arrival.counted)
-        return self._waiting() + self._share * uncounted
+    def _is_likely_full(self) -> bool:
+        """Whether a full batch is expected, and half a batch to spare, so that the count is likely to pay."""
+        uncounted = [len(arrival.images) for arrival in self._arrivals if not arrival.counted]
+        return self._waiting() + self._share * (sum(uncounted) - uncounted[-1] / 2) >= self._size
 
     def _count(self) -> None:
         """The one place where the host waits for the device."""

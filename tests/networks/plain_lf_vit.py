@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 import torch
-from timm.models import generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -105,8 +105,7 @@ def plain_block(block: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @register_model  # type: ignore[untyped-decorator]  # timm's
-def plain_lf_deit_small(pretrained: bool = False, **keywords: Any) -> nn.Module:  # noqa: ARG001  # timm's signature
+def plain_lf_deit_small(pretrained: bool = False, **keywords: Any) -> nn.Module:
     """Of DeiT-S's width."""
-    network = PlainLFViT(**(SMALL | keywords))
-    vars(network)["pretrained_cfg"] = EVALUATION
+    network: nn.Module = build_model_with_cfg(PlainLFViT, "plain_lf_deit_small", pretrained, **(SMALL | keywords))
     return network

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from runtime.narrow import CPU, narrow, photos, rerun
 
 from lfvit_cli.networks.staged import SingleStage, early_exit
+from lfvit_cli.runtime import schedules
 from lfvit_cli.runtime.errors import RuntimeSettingError
 from lfvit_cli.runtime.runner import Execution, Runner
 from lfvit_cli.runtime.schedules import Schedule, ScheduleName, check_schedule
@@ -59,6 +60,33 @@ def test_bfloat16_predictions_are_those_of_the_plain_forward() -> None:
         plain = torch.cat([early_exit(runner.network, batch, threshold).logits for batch in batches])  # type: ignore[arg-type]
     queued = torch.cat([answer.logits for answer in Schedule("queued", 3).answer(runner, batches, threshold)])
     assert torch.equal(queued.argmax(1)[~near], plain.argmax(1)[~near])
+
+
+@pytest.mark.parametrize("going_on", [0, 1, 9, 21])
+@pytest.mark.parametrize("patience", [2, 16])
+def test_a_device_is_rarely_waited_for(monkeypatch: pytest.MonkeyPatch, going_on: int, patience: int) -> None:
+    """Where counting is not free, it is done about once for each batch of the focus, and the answers are the same."""
+    counts = []
+    monkeypatch.setattr(schedules, "counting_is_free", lambda _device: False)
+    count = schedules._Queue._count
+
+    def counted(queue: schedules._Queue) -> None:
+        counts.append(1)
+        count(queue)
+
+    monkeypatch.setattr(schedules._Queue, "_count", counted)
+    runner = Sizes(NETWORK, CPU, torch.float32)
+    runner.seen = []
+    batches, threshold = BATCHES * 4, threshold_for(going_on)
+    answers = Schedule("queued", 8, patience).answer(runner, batches, threshold)
+    with torch.inference_mode():
+        expected = [early_exit(NETWORK, batch, threshold) for batch in batches]
+    for answer, plain in zip(answers, expected, strict=True):
+        assert torch.equal(answer.exit_stage, plain.exit_stage)
+        torch.testing.assert_close(answer.logits, plain.logits, rtol=1e-4, atol=1e-4)
+    focused = sum(stage == "focus" for stage, _ in runner.seen)
+    overdue = len(batches) // patience
+    assert len(counts) <= focused + overdue + 2
 
 
 class Sizes(Runner):
