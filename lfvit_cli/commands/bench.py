@@ -130,6 +130,8 @@ def bench(
     given = sources_by_model(checkpoint or [], chosen, "--checkpoint")
     entrants = (*chosen, reference)
     demo = with_demo_weights(entrants, given, data)
+    # The predictions are for all of the demo photos: their accuracy is not that of a sample.
+    whole_demo = data is None and photos >= len(listing)
     settings = BenchSettings(
         models=chosen,
         reference=reference,
@@ -151,7 +153,7 @@ def bench(
         exit_rates=rates,
         threshold=threshold,
         calibrated=demo_thresholds(demo) if exit_rate is None and threshold is None else {},
-        known_top1={} if data else known_top1(model for model in entrants if model not in given | demo),
+        known_top1=known_top1(model for model in entrants if model not in given | demo) if whole_demo else {},
         round_photos=round_photos,
         end_to_end=end_to_end,
         min_rounds=rounds,
