@@ -87,7 +87,7 @@ def reports(session: nox.Session) -> None:
 def gpu(session: nox.Session) -> None:
     """Measure the runtime on a CUDA device; arguments go to lfvit bench."""
     install_project(session)
-    session.install("nvidia-ml-py")  # for the energy
+    session.install(".[energy]")
     folder = "reports/h200"
     recorded = ["--device", "cuda", "--graphs"]
     queued = ["--schedule", "queued", "--batch-size", "256,1024", "--round-photos", "16384", *recorded]
