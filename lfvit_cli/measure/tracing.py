@@ -30,7 +30,7 @@ def trace(contenders: Sequence[Contender], batch_size: int, folder: Path) -> lis
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (runner.device.type == "cuda")
         count = min(4, batches_per_round(batch_size, contender.schedule))
         batches = [runner.place(batch) for batch in contender.images.split(batch_size)[:count]]
-        with profile(activities=activities) as profiler:
+        with profile(activities=activities, acc_events=True) as profiler:
             watch = Stopwatch(runner.device, traced=True)
             contender.schedule.answer(runner, batches, contender.threshold, watch)
             synchronise(runner.device)

@@ -1,12 +1,13 @@
 """One training made ready: devices, network, starting weights, teacher, photos, optimizer."""
 
+import atexit
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import is_tensorboard_available
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import CosineLRScheduler
@@ -230,6 +231,8 @@ def _accelerator(settings: TrainSettings, objective: Objective, output: Path) ->
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=sometimes_unused)],
     )
     accelerator.init_trackers("tensorboard")
+    if accelerator.num_processes > 1:
+        atexit.register(PartialState().destroy_process_group)
     return accelerator
 
 

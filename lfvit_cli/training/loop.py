@@ -68,7 +68,9 @@ def train(job: TrainingJob, *, resume: bool, report: Report, on_epoch: OnEpoch) 
             run.finish_epoch()
             if job.accelerator.is_main_process:
                 on_epoch(run.metrics)
-    job.accelerator.end_training()
+    # Not end_training, which leaves the group of processes to be destroyed with the network, and that can wait forever.
+    for tracker in job.accelerator.trackers:
+        tracker.finish()
     return run.metrics
 
 
