@@ -30,8 +30,7 @@ def latency_figure(record: "BenchRecord") -> Figure | None:
         for axes, (row, raw) in zip(panels, pairs, strict=True):
             _draw(axes, row, raw, edges)
         figure.axes[-1].set_xlabel("milliseconds an image")
-        device = record.environment.device
-        title = f"Latency at batch 1 on {device.name if device else record.settings.device}"
+        title = f"Latency at batch 1 on {record.device_name}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     return figure
 

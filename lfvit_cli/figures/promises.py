@@ -34,8 +34,7 @@ def promises_figure(record: "BenchRecord") -> Figure:
             axes.set_visible(False)
         for axes, members in zip(grid.flat, panels, strict=False):
             _draw(axes, members, models, limits)
-        device = record.environment.device
-        title = f"Realised against promised speed-up on {device.name if device else record.settings.device}"
+        title = f"Realised against promised speed-up on {record.device_name}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         named = dict(zip(*reversed(grid.flat[0].get_legend_handles_labels()), strict=True))
         figure.legend(

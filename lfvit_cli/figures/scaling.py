@@ -9,7 +9,7 @@ from lfvit_cli.figures.style import MUTED, colour, marker, styled
 if TYPE_CHECKING:
     from lfvit_cli.measure.speed_record import BenchRecord
 
-LINES = ("-", "--", ":", "-.")
+LINES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 4)))
 
 
 def scaling_figure(record: "BenchRecord") -> Figure | None:
@@ -48,8 +48,7 @@ def scaling_figure(record: "BenchRecord") -> Figure | None:
                 axis.set_major_formatter(lambda value, _: f"{value:g}")
                 axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else "")
         figure.axes[0].set_ylabel("images/s")
-        device = record.environment.device
-        title = f"Images a second by batch size on {device.name if device else record.settings.device}"
+        title = f"Images a second by batch size on {record.device_name}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(

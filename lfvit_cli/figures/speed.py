@@ -125,8 +125,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _title(record: "BenchRecord") -> str:
-    device = record.environment.device
-    return f"Speed against cost on {device.name if device else record.settings.device}"
+    return f"Speed against cost on {record.device_name}"
 
 
 def _circumstances(record: "BenchRecord") -> str:

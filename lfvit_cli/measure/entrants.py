@@ -151,13 +151,10 @@ def _make_runner(
     when = Schedule(settings.schedule, settings.later_batch, settings.patience)
     dtype = choose_dtype(place.dtype, place.device)
     if settings.autotuned:
-        stream = photo_stream(len(images), place.batch_size, settings.seed)
-        batches = [images[next(stream)] for _ in range(batches_per_round(place.batch_size, when))]
-        threshold = _tuning_threshold(entrant, place, dtype, images, settings)
-        work = Workload(entrant.network, place.device, dtype, batches, threshold, when, how)
         cache, key = TuningCache(), _tuning_key(entrant, place, settings)
         tuning = cache.find(key)
         if tuning is None:
+            work = _workload(entrant, images, place, settings, how, when)
             tuning = tune(work, lambda what: progress(0, 1, f"tunings of {entrant.name}: {what}"))
             cache.keep(key, tuning)
         how, when = tuning.execution(how), tuning.schedule(when)
@@ -166,18 +163,22 @@ def _make_runner(
     return runner, when
 
 
-def _tuning_threshold(
-    entrant: Entrant, place: Place, dtype: torch.dtype, images: Tensor, settings: BenchSettings
-) -> float:
-    if not entrant.exits:
-        return math.inf
+def _workload(
+    entrant: Entrant, images: Tensor, place: Place, settings: BenchSettings, how: Execution, when: Schedule
+) -> Workload:
+    """A round of batches at the first of the thresholds, to be run in other ways."""
+    dtype = choose_dtype(place.dtype, place.device)
+    stream = photo_stream(len(images), place.batch_size, settings.seed)
+    batches = [images[next(stream)] for _ in range(batches_per_round(place.batch_size, when))]
     plain = Runner(entrant.network, place.device, dtype)
-    return _thresholds(entrant, plain, images, place.batch_size, settings)[0][1]
+    _, threshold = _thresholds(entrant, plain, images, place.batch_size, settings)[0]
+    return Workload(entrant.network, place.device, dtype, batches, threshold, when, how)
 
 
 def _tuning_key(entrant: Entrant, place: Place, settings: BenchSettings) -> str:
     """All that the fastest way depends on; the exit rate too, as it sets the share of the stages."""
-    rate = settings.calibrated.get(entrant.name, settings.threshold) or settings.exit_rates[0]
+    given = settings.calibrated.get(entrant.name) if settings.threshold is None else settings.threshold
+    exits = f"exits {settings.exit_rates[0]:g}" if given is None else f"threshold {given:g}"
     parts = (
         place.name,
         f"{settings.threads or torch.get_num_threads()} threads",
@@ -185,8 +186,8 @@ def _tuning_key(entrant: Entrant, place: Place, settings: BenchSettings) -> str:
         entrant.name,
         place.dtype,
         f"batch {place.batch_size}",
-        settings.schedule,
-        f"exits {rate:g}" if entrant.exits else "no exits",
+        f"{settings.schedule}{'' if settings.later_batch is None else f' by {settings.later_batch}'}",
+        exits if entrant.exits else "no exits",
         "graphs" if settings.graphs else "no graphs",
     )
     return ", ".join(parts)

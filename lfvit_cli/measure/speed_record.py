@@ -202,3 +202,9 @@ class BenchRecord(Record):
     decoding: tuple[Decoding, ...]
     ceilings: tuple[Ceiling, ...]
     timings: tuple[RawTimings, ...]
+
+    @property
+    def device_name(self) -> str:
+        """The maker's name of the device, as far as it is known."""
+        device = self.environment.device
+        return device.name if device else self.settings.device

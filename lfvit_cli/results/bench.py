@@ -55,7 +55,8 @@ def breakdown_table(record: "BenchRecord") -> Table:
     names = list(dict.fromkeys(name for row in record.rows for name in row.phase_milliseconds))
     phases = sorted(names, key=lambda name: PHASE_ORDER.get(name, 0))
     rows = [{**row.model_dump(), **row.phase_milliseconds, "run": _run(row)} for row in record.rows]
-    kept = [column for column in COLUMNS[:5] if column.name not in _constant(rows)]
+    constant = _constant(rows)
+    kept = [column for column in COLUMNS[:5] if column.name not in constant]
     columns = [*kept, *(Column(name, name, "ms", significant(3), "right") for name in phases)]
     columns.append(Column("utilisation", "of the peak", "%", scaled(0.01, 0), "right"))
     return Table(columns, rows, "Where an image's time goes")
@@ -86,16 +87,14 @@ def _circumstances(record: "BenchRecord") -> list[str]:
 def bench_table(record: "BenchRecord") -> Table:
     """Only the columns that tell the rows apart: a single precision or batch size goes to the title."""
     rows = [{**row.model_dump(), "top1_shown": _top1(row), "run": _run(row)} for row in record.rows]
-    constant, device = _constant(rows), record.environment.device
+    constant = _constant(rows)
     named = [
         f"{'batch ' if name == 'batch_size' else ''}{rows[0][name]}"
         for name in ("batch_size", "dtype", "run")
         if name in constant
     ]
-    where = device.name if device else record.settings.device
-    return Table(
-        [column for column in COLUMNS if column.name not in constant], rows, ", ".join((f"Speed on {where}", *named))
-    )
+    title = ", ".join((f"Speed on {record.device_name}", *named))
+    return Table([column for column in COLUMNS if column.name not in constant], rows, title)
 
 
 def _constant(rows: Sequence[Row]) -> set[str]:

@@ -44,8 +44,8 @@ class Tuning:
         return replace(given, compiled=self.compiled, channels_last=self.channels_last, threads=self.threads)
 
     def schedule(self, given: Schedule) -> Schedule:
-        """When its stages run, with what was chosen."""
-        return replace(given, later_batch=self.later_batch)
+        """When its stages run, with what was chosen where nothing was given."""
+        return replace(given, later_batch=given.later_batch or self.later_batch)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _changes(work: Workload, threads: int) -> Iterator[dict[str, Any]]:
     if work.device.type == "cpu" and threads > 1:
         yield {"threads": threads // 2}
     stages: tuple[str, ...] = getattr(work.network, "stages", ())
-    if work.schedule.name == "queued" and len(stages) > 1:
+    if work.schedule.name == "queued" and work.schedule.later_batch is None and len(stages) > 1:
         batch = len(work.batches[0])
         for divisor in (2, 4):
             if batch >= 2 * divisor:

@@ -2,36 +2,19 @@
 
 import numpy as np
 import pytest
+from made_bench import DEIT, LF, bench_record
 
 from lfvit_cli.figures.latency import latency_figure
 from lfvit_cli.figures.promises import promises_figure
 from lfvit_cli.figures.scaling import scaling_figure
 from lfvit_cli.figures.style import render
-from lfvit_cli.images.demo import demo_photos
-from lfvit_cli.measure.speed import run_bench
-from lfvit_cli.measure.speed_record import BenchRecord, BenchSettings
-
-NARROW = "embed_dim=48,num_heads=3,depth=2,num_classes=10"
-LF, DEIT = f"lf_deit_tiny:{NARROW}", f"deit_tiny_patch16_224:{NARROW}"
+from lfvit_cli.measure.speed_record import BenchRecord
 
 
 @pytest.fixture(scope="module")
 def record() -> BenchRecord:
     """Two networks, two exit rates, two batch sizes."""
-    listing = demo_photos("test")
-    settings = BenchSettings(
-        models=(LF, DEIT),
-        reference=DEIT,
-        data="photos",
-        listing_sha256=listing.sha256,
-        max_photos=16,
-        batch_sizes=(1, 4),
-        exit_rates=(0.25, 0.75),
-        device="cpu",
-        min_rounds=3,
-        min_seconds=0.0,
-    )
-    return run_bench(settings, listing, lambda *_: None)
+    return bench_record(batch_sizes=(1, 4), exit_rates=(0.25, 0.75), min_rounds=3)
 
 
 def test_every_row_but_the_references_is_set_against_the_diagonal(record: BenchRecord) -> None:

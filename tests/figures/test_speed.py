@@ -2,32 +2,17 @@
 
 import numpy as np
 import pytest
+from made_bench import bench_record
 
 from lfvit_cli.figures.speed import speed_figure
 from lfvit_cli.figures.style import render
-from lfvit_cli.images.demo import demo_photos
-from lfvit_cli.measure.speed import run_bench
-from lfvit_cli.measure.speed_record import BenchRecord, BenchSettings
-
-NARROW = "embed_dim=48,num_heads=3,depth=2,num_classes=10"
-LF, DEIT = f"lf_deit_tiny:{NARROW}", f"deit_tiny_patch16_224:{NARROW}"
+from lfvit_cli.measure.speed_record import BenchRecord
 
 
 @pytest.fixture(scope="module")
 def record() -> BenchRecord:
     """Two narrow networks at two batch sizes."""
-    listing = demo_photos("test")
-    settings = BenchSettings(
-        models=(LF, DEIT),
-        reference=DEIT,
-        data="photos",
-        listing_sha256=listing.sha256,
-        max_photos=16,
-        batch_sizes=(4, 8),
-        device="cpu",
-        min_seconds=0.0,
-    )
-    return run_bench(settings, listing, lambda *_: None)
+    return bench_record(batch_sizes=(4, 8))
 
 
 def test_there_is_a_panel_for_each_batch_size_with_a_point_for_each_row(record: BenchRecord) -> None:

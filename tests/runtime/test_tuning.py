@@ -1,6 +1,7 @@
 """The fastest way is found by trying, changes no answer, and is kept for the next time."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_what_is_faster_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_queue_has_a_batch_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Halves and quarters of the batch are tried for the focus."""
+    """Halves and quarters of the batch are tried for the focus, unless its batch is given, which then stands."""
     monkeypatch.setattr(tuning, "SECONDS", 0.0)
     monkeypatch.setattr(Runner, "warm_up", lambda *_: None)
     monkeypatch.setattr(tuning, "_ratio", lambda *_: 1.0)
@@ -50,6 +51,10 @@ def test_a_queue_has_a_batch_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Workload(narrow(depth=1), CPU, torch.float32, [photos(8)], 0.5, Schedule("queued"), Execution())
     assert tune(work, tried.append) == Tuning(threads=torch.get_num_threads())
     assert tried[-2:] == ["later_batch 4", "later_batch 2"]
+    tried.clear()
+    tune(replace(work, schedule=Schedule("queued", 3)), tried.append)
+    assert not [what for what in tried if "later_batch" in what]
+    assert Tuning().schedule(Schedule("queued", 3)).later_batch == 3
 
 
 def test_what_was_found_is_found_again(tmp_path: Path) -> None:
