@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lfvit_cli.figures.scaling import LONG_NAME
 from lfvit_cli.figures.style import MUTED, colour, marker, styled
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def promises_figure(record: "BenchRecord") -> Figure:
             named.values(),
             named.keys(),
             loc="outside lower left",
-            ncols=2 if columns < 3 else 4,
+            ncols=1 if max(map(len, named)) > LONG_NAME else 2 if columns < 3 else 4,
             title=f"over {record.settings.reference}; bars: bootstrap 95 % intervals",
             title_fontsize=7.5,
             alignment="left",

@@ -9,6 +9,7 @@ from lfvit_cli.figures.style import MUTED, colour, marker, styled
 if TYPE_CHECKING:
     from lfvit_cli.measure.speed_record import BenchRecord
 
+LONG_NAME = 36  # characters, beyond which two names do not fit side by side
 LINES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 4)))
 
 
@@ -38,6 +39,7 @@ def scaling_figure(record: "BenchRecord") -> Figure | None:
                     marker=marker(models.index(model)),
                     linestyle=LINES[rates.index(rate) % len(LINES)],
                     capsize=3,
+                    elinewidth=1.2,
                     label=model if len(rates) == 1 else f"{model}, {rate:.0%} exit",
                 )
             axes.set(xscale="log", yscale="log", xlabel="batch size")
@@ -55,8 +57,8 @@ def scaling_figure(record: "BenchRecord") -> Figure | None:
             handles,
             names,
             loc="outside lower left",
-            ncols=2,
-            handlelength=4,
+            ncols=2 if max(map(len, names)) <= LONG_NAME else 1,
+            handlelength=7,
             title="bars: bootstrap 95 % intervals of the median",
             title_fontsize=7.5,
             alignment="left",
