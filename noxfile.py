@@ -17,7 +17,6 @@ PICTURES = {
     "contact-sheet": [PHOTOS, "--only", "focused"],
     "panel": [f"{PHOTOS}/t-shirt/87f0802f-4ec0-4e20-a6cc-db90a85daffd.jpg"],
 }
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # pytest-xdist already fills the cores
 
 
 def tools(*groups: str) -> list[str]:
@@ -52,7 +51,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Test the built wheel, with coverage; arguments go to pytest."""
     install_project(session, *tools("tests"))
-    session.run("pytest", "--numprocesses=auto", "--cov", *session.posargs, env=ONE_THREAD)
+    session.run("pytest", "--numprocesses=auto", "--cov", *session.posargs)
 
 
 # Made anew each time: in an old environment uv would keep whatever versions still fit.
@@ -61,7 +60,7 @@ def minimums(session: nox.Session) -> None:
     """Test with the lowest allowed version of every dependency; arguments go to pytest."""
     install_project(session, "--resolution=lowest-direct")
     session.install(*tools("tests"))
-    session.run("pytest", "--numprocesses=auto", *session.posargs, env=ONE_THREAD)
+    session.run("pytest", "--numprocesses=auto", *session.posargs)
 
 
 @nox.session

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import Run
+from running import TIMEOUT, Run, run_warm
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch reads it: several tests run at a time
 
 
 @pytest.fixture
@@ -17,10 +19,10 @@ def run_python(tmp_path: Path) -> Run:
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", **environment},
+            env={**os.environ, "NO_COLOR": "1", **environment},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=TIMEOUT,
             check=False,
         )
 
@@ -28,10 +30,12 @@ def run_python(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def lfvit(run_python: Run) -> Run:
-    """Run the ``lfvit`` command in an empty folder; keywords set environment variables."""
+def lfvit(run_python: Run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run the ``lfvit`` command in an empty folder; keywords set environment variables, of a Python started for it."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return run_python("-m", "lfvit_cli", *arguments, **environment)
+        if environment:
+            return run_python("-m", "lfvit_cli", *arguments, **environment)
+        return run_warm(arguments, tmp_path, tmp_path_factory.mktemp("printed"))
 
     return run

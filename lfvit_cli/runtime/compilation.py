@@ -1,5 +1,6 @@
 """Compiled stages, and what becomes of them where nothing can be compiled."""
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -15,18 +16,28 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 MOST_VARIANTS = 256
 
 
-def compile_stage(stage: Callable[..., Any], device: torch.device, *, dynamic: bool) -> Callable[..., Any]:
-    """The stage through ``torch.compile``, which happens at its first call.
+class CompiledStage:
+    """A stage that goes through ``torch.compile`` at its first call, so that nothing of it can fail before.
 
     Args:
         stage: a method of a network that is not to change any more.
         device: where it runs.
         dynamic: one variant for all numbers of rows, rather than one for each.
     """
-    dynamo_settings.recompile_limit = MOST_VARIANTS
-    # On a CPU frozen weights are laid out beforehand as the matrix kernels want them.
-    inductor_settings.freezing = device.type == "cpu"
-    return torch.compile(stage, dynamic=dynamic)
+
+    def __init__(self, stage: Callable[..., Any], device: torch.device, *, dynamic: bool) -> None:
+        self._stage, self._device, self._dynamic = stage, device, dynamic
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the stage answers."""
+        return self._compiled(*arguments)
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., Any]:
+        dynamo_settings.recompile_limit = MOST_VARIANTS
+        # On a CPU frozen weights are laid out beforehand as the matrix kernels want them.
+        inductor_settings.freezing = self._device.type == "cpu"
+        return torch.compile(self._stage, dynamic=self._dynamic)
 
 
 def reason_of(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from lfvit_cli.networks.staged import (
     goes_on,
     selection,
 )
-from lfvit_cli.runtime.compilation import compile_stage, reason_of
+from lfvit_cli.runtime.compilation import CompiledStage, reason_of
 from lfvit_cli.runtime.devices import is_out_of_memory
 from lfvit_cli.runtime.fitting import FittingStage
 from lfvit_cli.runtime.graphs import Capture, GraphedStage, rounded_up
@@ -71,9 +71,9 @@ class Runner:
         begin: Any = staged.begin
         resume: Any = staged.resume
         if how.compiled:
-            begin = compile_stage(begin, self.device, dynamic=False)
+            begin = CompiledStage(begin, self.device, dynamic=False)
             # Recorded stages have few shapes; else the rows that go on vary in number from batch to batch.
-            resume = compile_stage(resume, self.device, dynamic=how.capture is None)
+            resume = CompiledStage(resume, self.device, dynamic=how.capture is None)
         if how.capture is not None:
             # A recording holds the selection as well.
             self.select = selection(nn.Identity())
