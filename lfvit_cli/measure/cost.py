@@ -109,9 +109,10 @@ def expected_macs(stage_macs: Sequence[float], exit_rate: float) -> float:
 
 
 def count_macs(network: nn.Module, run: Callable[[Tensor], StageOutput], images: Tensor) -> int:
-    """MACs of one stage's call by fvcore, with fused attention counted (fvcore alone counts it as nothing)."""
+    """MACs of one stage's call by fvcore, with what fvcore alone counts as nothing: fused attention, interpolation."""
     analysis = FlopCountAnalysis(_Traceable(network, run), images)
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
+    analysis.set_op_handle("aten::lerp", _interpolation_macs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     with warnings.catch_warnings(), torch.no_grad():
         # Shapes are fixed here, so what a trace would freeze is already fixed.
@@ -123,6 +124,11 @@ def _attention_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
     """QK^T and AV: each B * H * N_query * N_key * d."""
     query, key = get_shape(inputs[0]), get_shape(inputs[1])
     return Counter({"attention": 2 * math.prod(query) * key[-2]})
+
+
+def _interpolation_macs(_inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """One for each value between two others."""
+    return Counter({"interpolation": math.prod(get_shape(outputs[0]))})
 
 
 def _stage(network: StagedNetwork, state: StageOutput | None) -> Callable[[Tensor], StageOutput]:

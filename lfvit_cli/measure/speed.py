@@ -18,7 +18,7 @@ from lfvit_cli.measure.speed_warnings import warnings_of
 from lfvit_cli.measure.timing import Contender, Progress, batches_per_round, photo_stream, time_rounds
 from lfvit_cli.measure.tracing import trace
 from lfvit_cli.runtime.ceilings import measure_ceilings
-from lfvit_cli.runtime.devices import choose_device, choose_dtype, is_out_of_memory, use_precision
+from lfvit_cli.runtime.devices import choose_device, choose_dtype, is_out_of_memory, keep_freed_memory, use_precision
 from lfvit_cli.runtime.energy import energy_meter
 from lfvit_cli.runtime.errors import RuntimeSettingError
 
@@ -52,6 +52,7 @@ def run_bench(settings: BenchSettings, listing: Listing, progress: Progress, tra
         raise RuntimeSettingError(
             "none of these networks has a second stage to queue for", "Use --schedule immediate, or add one."
         )
+    keep_freed_memory()
     photos = load(entrants, listing, settings, progress)
     environment = capture_environment(str(device))
     name = environment.device.name if environment.device else str(device)

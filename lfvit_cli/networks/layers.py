@@ -115,6 +115,18 @@ class PatchEmbedding(PatchEmbed):  # type: ignore[misc]  # timm is untyped
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
+def halve(images: Tensor) -> Tensor:
+    """(B, C, 2h, 2w) to (B, C, h, w): bilinear with aligned corners, as ``F.interpolate``, but in closed form.
+
+    Pixel i of n lies at i * (2n-1)/(n-1) = 2i + i/(n-1) of the larger image: between 2i and 2i+1, so that nothing is
+    looked up. Interpolated in float32.
+    """
+    height, width = images.shape[-2] // 2, images.shape[-1] // 2
+    down, across = (torch.linspace(0, 1, side, device=images.device) for side in (height, width))
+    rows = torch.lerp(images[..., 0::2, :].float(), images[..., 1::2, :].float(), down.unsqueeze(1))
+    return torch.lerp(rows[..., 0::2], rows[..., 1::2], across).to(images.dtype)
+
+
 def drop_path_rates(rate: float, depth: int) -> list[float]:
     """Stochastic depth, growing linearly from 0 to ``rate`` over the layers."""
     return [float(value) for value in torch.linspace(0, rate, depth, device="cpu")]

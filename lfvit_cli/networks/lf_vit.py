@@ -7,7 +7,6 @@ from typing import Any, cast
 import torch
 from timm.layers import Mlp, trunc_normal_
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lfvit_cli.networks.errors import KeywordError
 from lfvit_cli.networks.layers import (
@@ -17,6 +16,7 @@ from lfvit_cli.networks.layers import (
     PatchEmbedding,
     drop_path_rates,
     gather_tokens,
+    halve,
     init_weights,
     layer_groups,
 )
@@ -140,9 +140,8 @@ class LFViT(nn.Module):
         """
         if images.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(f"images are {tuple(images.shape[-2:])}; this network takes {self.image_size} a side")
-        small = F.interpolate(images, size=self.image_size // 2, mode="bilinear", align_corners=True)
         position = self.pos_embed_list[0]
-        embeddings = self.patch_embed(small) + position[:, 1:]
+        embeddings = self.patch_embed(halve(images)) + position[:, 1:]
         class_token = (self.cls_token + position[:, :1]).expand(len(images), -1, -1)
         tokens = torch.cat((class_token, embeddings), dim=1)
         attention = tokens.new_zeros((len(tokens), self.grid**2), dtype=torch.float32)

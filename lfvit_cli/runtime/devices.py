@@ -1,5 +1,7 @@
 """Devices: the best there is, what it can compute in, waiting for it, and the memory it peaks at."""
 
+import ctypes
+import platform
 import threading
 from collections.abc import Callable
 
@@ -12,6 +14,8 @@ from lfvit_cli.runtime.errors import RuntimeSettingError
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TF32_SINCE = (8, 0)  # compute capability
 SAMPLING_SECONDS = 0.002
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's options, from malloc.h
+MOST_KEPT = 2**30  # bytes
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -71,6 +75,20 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def keep_freed_memory() -> bool:
+    """Let the process keep the memory it frees for what it computes next.
+
+    Else the C library gives large activations back to the system at every layer, and fetches them anew page by page.
+
+    Returns:
+        False where the C library cannot be told so, and nothing changed.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    library = ctypes.CDLL(None)
+    return all(library.mallopt(option, MOST_KEPT) for option in (TRIM_THRESHOLD, MMAP_THRESHOLD))
 
 
 def peak_memory(device: torch.device, run: Callable[[], object]) -> int | None:

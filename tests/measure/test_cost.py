@@ -45,10 +45,10 @@ def test_single_stage_networks_cost_what_is_published(
 
 
 def test_lf_vit_location_costs_the_published_macs_and_its_class_attention(costs: dict[str, list[StageCost]]) -> None:
-    """1,101,957,888 published, and 9 rows of class attention over 50 tokens and the resize (4 a value) besides."""
+    """1,101,957,888 published, and 9 rows of class attention over 50 tokens, and the halved rows and columns."""
     location = costs["lf_deit_small"][0]
     assert location.published_macs == 1_101_957_888
-    assert location.macs == location.published_macs + 9 * 50 * 384 + 4 * 3 * 112 * 112
+    assert location.macs == location.published_macs + 9 * 50 * 384 + 3 * 112 * (224 + 112)
 
 
 def test_lf_vit_focus_skips_what_the_published_arithmetic_computes_for_nothing(

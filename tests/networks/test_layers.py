@@ -7,6 +7,7 @@ import torch
 from networks.cases import close, full_class_attention
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import nn
+from torch.nn import functional as F
 
 from lfvit_cli.networks.errors import KeywordError
 from lfvit_cli.networks.layers import (
@@ -17,6 +18,7 @@ from lfvit_cli.networks.layers import (
     class_attention_row,
     drop_path_rates,
     gather_tokens,
+    halve,
     init_weights,
     merge_heads,
     split_heads,
@@ -114,3 +116,12 @@ def test_initialisation() -> None:
     assert not block.attn.qkv.bias.any()
     assert bool((block.norm1.weight == 1).all())
     assert nn.Linear(3, 3, bias=False).apply(init_weights).bias is None
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 112])
+def test_halving_is_bilinear_interpolation(side: int) -> None:
+    """PyTorch's own, with aligned corners; in bfloat16 as exact as bfloat16 can hold."""
+    images = torch.rand(2, 3, 2 * side, 2 * side)
+    expected = F.interpolate(images, size=side, mode="bilinear", align_corners=True)
+    assert close(halve(images), expected, 1e-4)
+    assert close(halve(images.bfloat16()).float(), expected, 8e-3)

@@ -1,8 +1,11 @@
 """Devices are chosen, refused and measured as asked."""
 
+import platform
+
 import numpy as np
 import pytest
 import torch
+from running import Run
 
 from lfvit_cli.runtime.devices import choose_device, choose_dtype, is_out_of_memory, peak_memory, synchronise
 from lfvit_cli.runtime.errors import RuntimeSettingError
@@ -65,3 +68,25 @@ def test_an_impossible_allocation_is_known_as_out_of_memory() -> None:
 def test_waiting_for_a_cpu_returns_at_once() -> None:
     """There is nothing to wait for."""
     synchronise(CPU)
+
+
+FAULTS = """
+import resource
+import torch
+from lfvit_cli.runtime.devices import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(5_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(keep_freed_memory(), faults(), faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no other C library can be told")
+def test_freed_memory_is_used_again(run_python: Run) -> None:
+    """20 MB cost page faults once, not twice."""
+    told, first, second = run_python("-c", FAULTS).stdout.split()
+    assert told == "True"
+    assert int(second) < int(first) / 10
