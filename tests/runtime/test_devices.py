@@ -77,16 +77,17 @@ from lfvit_cli.runtime.devices import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(5_000_000)
+    torch.ones(12_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-print(keep_freed_memory(), faults(), faults())
+kept = keep_freed_memory()
+print(kept, *(faults() for _ in range(10)))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no other C library can be told")
 def test_freed_memory_is_used_again(run_python: Run) -> None:
-    """20 MB cost page faults once, not twice."""
-    told, first, second = run_python("-c", FAULTS).stdout.split()
+    """48 MB cost 11719 page faults once or twice, not every time."""
+    told, *faults = run_python("-c", FAULTS).stdout.split()
     assert told == "True"
-    assert int(second) < int(first) / 10
+    assert int(faults[-1]) < int(faults[0]) / 10
