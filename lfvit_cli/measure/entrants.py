@@ -169,7 +169,9 @@ def _workload(
     """A round of batches at the first of the thresholds, to be run in other ways."""
     dtype = choose_dtype(place.dtype, place.device)
     stream = photo_stream(len(images), place.batch_size, settings.seed)
-    batches = [images[next(stream)] for _ in range(batches_per_round(place.batch_size, when))]
+    # Nothing queues for a network of one stage, whose rounds need not fill a queue.
+    rounds = batches_per_round(place.batch_size, when if entrant.exits else None)
+    batches = [images[next(stream)] for _ in range(rounds)]
     plain = Runner(entrant.network, place.device, dtype)
     _, threshold = _thresholds(entrant, plain, images, place.batch_size, settings)[0]
     return Workload(entrant.network, place.device, dtype, batches, threshold, when, how)

@@ -20,7 +20,7 @@ from lfvit_cli.runtime.schedules import Schedule
 
 LEAST_GAIN = 0.03  # less than this may be chance
 HOPELESS = 1.2
-REPEATS, SECONDS = 5, 2.0
+REPEATS, SECONDS = 3, 4.0
 
 
 @dataclass(frozen=True)
