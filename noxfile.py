@@ -98,6 +98,7 @@ def _bench_tuned(session: nox.Session, folder: str, *options: str) -> None:
     """LF-ViT and DeiT-S each at its fastest, beside LF-ViT written plainly, with the weights of the demo."""
     weights = "lfvit_cli/demo/weights/lf_deit_small.safetensors"
     models = ["lf_deit_small", "deit_small_patch16_224", "plain_lf_deit_small"]
+    outside = ["--import", "tests/networks/plain_lf_vit.py"]
     given = [part for model in (models[0], models[2]) for part in ("--checkpoint", f"{model}={weights}")]
-    what = [*models, *given, "--exit-rate", "0.78", "--dtype", "float32,bfloat16", "--autotune"]
-    session.run("python", "tests/plain_bench.py", "bench", *what, *options, "-o", folder)
+    what = [*models, *outside, *given, "--exit-rate", "0.78", "--dtype", "float32,bfloat16", "--autotune"]
+    session.run("lfvit", "bench", *what, *options, "-o", folder)

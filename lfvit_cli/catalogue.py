@@ -1,71 +1,106 @@
-"""The catalogue: every network by the name one types, its family, and its published figures with their source."""
+"""The catalogue: every network by the name one types, read from one generated file, without torch."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+FILE = Path(__file__).parent / "networks" / "catalogue.json"
+
+# The four of one size that the commands compare when none is named.
+SMALL = ("lf_deit_small", "deit_small_patch16_224", "dynamicvit_deit_small", "evo_deit_small_patch16_224")
+REFERENCE = "deit_small_patch16_224"
+TIMM = "timm"
 
 
-@dataclass(frozen=True)
-class Published:
-    """A result on ImageNet-1k val as its authors report it.
-
-    Attributes:
-        top1: per cent.
-        gmacs: 10^9 MACs an image (an expectation, for an early exit); None where the source does not say.
-        source: where it stands.
-    """
+class PublishedResult(NamedTuple):
+    """A result on ImageNet-1k val as its authors report it: per cent, 10^9 MACs per image, and where it stands."""
 
     top1: float
     gmacs: float | None
     source: str
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One network of the catalogue.
+class Entry(BaseModel):
+    """One network.
 
     Attributes:
         spec: what to type, ``NAME[:key=value,...]``.
-        family: the method.
+        family: the method; ``timm`` for its classifiers.
+        stages: their names; empty where only timm knows the network.
+        params: parameters that its stages read; None where only timm knows the network.
         published: its published results, the first being the one a table shows.
+        note: what a reader must know, such as that it is a reconstruction.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: str
     family: str
-    published: tuple[Published, ...] = ()
+    stages: tuple[str, ...] = ()
+    params: int | None = None
+    published: tuple[PublishedResult, ...] = ()
+    note: str = ""
 
 
-LF_VIT, DEIT, DYNAMIC_VIT, EVO_VIT = "LF-ViT", "DeiT", "DynamicViT", "Evo-ViT"
+class Catalogue(BaseModel):
+    """All of it.
 
-CATALOGUE = (
-    Entry("lf_deit_tiny", LF_VIT),
-    Entry(
-        "lf_deit_small",
-        LF_VIT,
-        (
-            Published(79.8, 1.70, "LF-ViT, abstract: DeiT-S's accuracy at 63 % fewer MACs"),
-            Published(80.8, None, "LF-ViT, README: threshold 0.76"),
-        ),
-    ),
-    Entry("lf_deit_small:location_grid=9", LF_VIT, (Published(82.2, None, "LF-ViT, README: threshold 0.75"),)),
-    Entry("lf_deit_base", LF_VIT),
-    Entry("deit_tiny_patch16_224", DEIT, (Published(72.2, 1.26, "DeiT; Evo-ViT, Table 1"),)),
-    Entry("deit_small_patch16_224", DEIT, (Published(79.8, 4.61, "DeiT; Evo-ViT, Table 1"),)),
-    Entry("deit_base_patch16_224", DEIT, (Published(81.8, 17.58, "DeiT; Evo-ViT, Table 1"),)),
-    Entry("dynamicvit_deit_tiny", DYNAMIC_VIT),
-    Entry("dynamicvit_deit_small", DYNAMIC_VIT, (Published(79.3, 2.9, "DynamicViT, Table 1"),)),
-    Entry("dynamicvit_deit_small:keep_ratio=0.8", DYNAMIC_VIT, (Published(79.6, 3.4, "DynamicViT, Table 1"),)),
-    Entry("dynamicvit_deit_small:keep_ratio=0.9", DYNAMIC_VIT, (Published(79.8, 4.0, "DynamicViT, Table 1"),)),
-    Entry("dynamicvit_deit_base", DYNAMIC_VIT),
-    Entry("evo_deit_tiny_patch16_224", EVO_VIT, (Published(72.0, None, "Evo-ViT, Table 1"),)),
-    Entry("evo_deit_small_patch16_224", EVO_VIT, (Published(79.4, 3.0, "Evo-ViT, Table 1"),)),
-    Entry("evo_deit_base_patch16_224", EVO_VIT, (Published(81.3, None, "Evo-ViT, Table 1"),)),
-)
+    Attributes:
+        timm: the version of timm whose names it has.
+        entries: the networks of this package, family by family.
+        timm_names: of the classifiers that timm has besides.
+    """
 
-# The four of one size that the commands compare when none is named.
-SMALL = ("lf_deit_small", "deit_small_patch16_224", "dynamicvit_deit_small", "evo_deit_small_patch16_224")
-REFERENCE = "deit_small_patch16_224"
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timm: str
+    entries: tuple[Entry, ...]
+    timm_names: tuple[str, ...]
 
 
-def find(pattern: str = "*") -> list[Entry]:
-    """Entries whose spec matches a shell pattern such as ``lf_*``, in the catalogue's order."""
-    return [entry for entry in CATALOGUE if fnmatchcase(entry.spec, pattern)]
+@cache
+def shipped() -> Catalogue:
+    """The catalogue that comes with the package."""
+    return Catalogue.model_validate_json(FILE.read_text("utf-8"))
+
+
+def is_current() -> bool:
+    """Whether the timm that is installed is the one whose names the file has."""
+    return metadata.version("timm") == shipped().timm
+
+
+def find(pattern: str = "*", timm_names: Sequence[str] | None = None) -> list[Entry]:
+    """Entries whose spec matches a shell pattern; ``*`` alone lists the networks of this package.
+
+    Args:
+        pattern: such as ``lf_*``.
+        timm_names: timm's own classifiers; by default those of the file.
+    """
+    entries = [entry for entry in shipped().entries if fnmatchcase(entry.spec, pattern)]
+    known = {entry.spec for entry in entries}
+    if pattern.strip("*"):
+        found = shipped().timm_names if timm_names is None else timm_names
+        names = [name for name in found if fnmatchcase(name, pattern) and name not in known]
+        entries += [Entry(spec=name, family=TIMM) for name in names]
+    return entries
+
+
+def complete(incomplete: str) -> list[str]:
+    """Names that begin with what is typed so far, for the shell; those of this package come first."""
+    names = (*(entry.spec for entry in shipped().entries), *shipped().timm_names)
+    return list(dict.fromkeys(name for name in names if name.startswith(incomplete)))
+
+
+def catalogue_text(catalogue: Catalogue) -> str:
+    """The content of the shipped file: a line for each entry."""
+    lines = [json.dumps(entry.model_dump(mode="json", exclude_defaults=True)) for entry in catalogue.entries]
+    entries = ",\n    ".join(lines)
+    names = json.dumps(catalogue.timm_names)
+    version = json.dumps(catalogue.timm)
+    return f'{{\n  "timm": {version},\n  "entries": [\n    {entries}\n  ],\n  "timm_names": {names}\n}}\n'

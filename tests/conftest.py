@@ -29,6 +29,15 @@ def run_python(tmp_path: Path) -> Run:
     return run
 
 
+@pytest.fixture(scope="session")
+def exit_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example of CONTRIBUTING as a file: a network of three stages from outside the package."""
+    page = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text("utf-8")
+    file = tmp_path_factory.mktemp("outside") / "exit_vit.py"
+    file.write_text(page.partition("```python\n")[2].partition("```")[0])
+    return file
+
+
 @pytest.fixture
 def lfvit(run_python: Run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run the ``lfvit`` command in an empty folder; keywords set environment variables, of a Python started for it."""

@@ -12,8 +12,8 @@ from networks.cases import narrow
 from torch import nn
 
 from lfvit_cli.app import main
-from lfvit_cli.measure.evaluation_job import EvaluationSettings
-from lfvit_cli.measure.predictions import Evaluation, evaluate
+from lfvit_cli.evaluation.job import EvaluationSettings
+from lfvit_cli.evaluation.run import Evaluation, evaluate
 
 SPEC = "lf_deit_tiny:depth=4,embed_dim=24,num_heads=3"
 CLASSES = 10

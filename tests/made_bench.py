@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from lfvit_cli.bench.record import BenchRecord, BenchSettings
+from lfvit_cli.bench.run import run_bench
 from lfvit_cli.images.demo import demo_photos
-from lfvit_cli.measure.speed import run_bench
-from lfvit_cli.measure.speed_record import BenchRecord, BenchSettings
 
 NARROW = "embed_dim=48,num_heads=3,depth=2,num_classes=10"
 LF, DEIT = f"lf_deit_tiny:{NARROW}", f"deit_tiny_patch16_224:{NARROW}"

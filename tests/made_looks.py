@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from lfvit_cli.measure.class_names import HEADER_KEY
-from lfvit_cli.measure.framing import Frame
-from lfvit_cli.measure.looks import Answer, Look, PruningLook, RegionLook, StageLook
+from lfvit_cli.looks.class_names import HEADER_KEY
+from lfvit_cli.looks.framing import Frame
+from lfvit_cli.looks.look import Answer, BoxLook, HeatLook, Look, StageLook, TokensLook, TraceLook
 from lfvit_cli.networks.build import build
-from lfvit_cli.networks.staged import SingleStage
+from lfvit_cli.policies import ExitPolicy
 
 NARROW = "embed_dim=24,num_heads=3,depth=4,num_classes=5"
 LF_VIT = f"lf_deit_tiny:{NARROW}"
@@ -24,7 +24,6 @@ CLASSES = ("boot", "cap", "coat", "robe", "sock")
 def save_narrow(spec: str, file: Path, *, named: bool = True) -> str:
     """Save lively deterministic weights for a narrow network, with class names in the header; give the path."""
     network = build(spec)
-    network = network.model if isinstance(network, SingleStage) else network
     generator = torch.Generator().manual_seed(0)
     state = {
         # Unlike an initialisation, these make the class attention differ from patch to patch.
@@ -45,31 +44,26 @@ def region_look(
     inside = np.add.outer(grid * np.arange(row, row + size), np.arange(column, column + size)).ravel()
     ranked = inside[np.argsort(-attention.ravel()[inside])]
     kept = ranked[: max(1, round(0.88 * size**2))]
-    corners = 4 * grid * (kept // grid) + 2 * (kept % grid)
-    fine = np.sort(np.add.outer(corners, (0, 1, 2 * grid, 2 * grid + 1)).ravel())
-    region = RegionLook(
-        attention=attention,
-        window=row * (grid - size + 1) + column,
-        row=row,
-        column=column,
-        size=size,
-        kept_cells=kept,
-        coarse_cells=np.setdiff1d(np.arange(grid**2), kept),
-        fine_tokens=fine,
-    )
+    places = np.arange(4 * grid**2).reshape(2 * grid, 2 * grid)
+    coarse = places[::2, ::2].repeat(2, axis=0).repeat(2, axis=1)
+    fine = np.isin(np.arange(grid**2).reshape(grid, grid), kept).repeat(2, axis=0).repeat(2, axis=1)
+    focus = (BoxLook(row, column, size, size, (grid, grid)), TokensLook(np.where(fine, places, coarse), "focus"))
     answered = 0 if first >= threshold else 1
     stages = (
-        _stage("location", 0, first, 1_100_000_000, needed=True),
-        _stage("focus", 1, 0.8, 2_640_000_000, answered == 1),
+        _stage("location", 0, first, 1_100_000_000, needed=True, value=first, traces=(HeatLook(attention),)),
+        _stage("focus", 1, 0.8, 2_640_000_000, needed=answered == 1, traces=focus),
     )
-    return _look(stages, answered, label=label, threshold=threshold, side=32 * grid, region=region)
+    return _look(stages, answered, label=label, policy=ExitPolicy.at(threshold), side=32 * grid)
 
 
 def pruning_look(prunings: int = 3, label: int | None = None) -> Look:
     """A look of a token-pruning network."""
-    kept = [np.sort(np.random.default_rng(k).permutation(196)[: 150 - 12 * k]) for k in range(prunings)]
-    stages = (_stage("full", 0, 0.6, 2_990_000_000, needed=True),)
-    return _look(stages, 0, label=label, prunings=tuple(PruningLook(14, each) for each in kept))
+    owners = [np.full(196, -1) for _ in range(prunings)]
+    for k, owner in enumerate(owners):
+        kept = np.random.default_rng(k).permutation(196)[: 150 - 12 * k]
+        owner[kept] = kept
+    traces = tuple(TokensLook(owner.reshape(14, 14), f"layer {3 * k}") for k, owner in enumerate(owners, start=1))
+    return _look((_stage("full", 0, 0.6, 2_990_000_000, needed=True, traces=traces),), 0, label=label)
 
 
 def plain_look(label: int | None = None) -> Look:
@@ -77,11 +71,30 @@ def plain_look(label: int | None = None) -> Look:
     return _look((_stage("full", 0, 0.6, 4_610_000_000, needed=True),), 0, label=label)
 
 
-def _stage(name: str, best: int, confidence: float, macs: int, needed: bool) -> StageLook:
+def staged_look(stages: int, *, criterion: str = "confidence", label: int | None = None) -> Look:
+    """A look of a network of several stages that shows nothing of itself; the last answers."""
+    policy = ExitPolicy.at(*[0.7 if criterion in ("confidence", "margin") else 0.3] * (stages - 1), criterion=criterion)
+    made = tuple(
+        _stage(f"stage_{k}", k % 5, 0.5, 10**9 * (k + 1), needed=True, value=0.5 if k < stages - 1 else None)
+        for k in range(stages)
+    )
+    return _look(made, stages - 1, label=label, policy=policy)
+
+
+def _stage(
+    name: str,
+    best: int,
+    confidence: float,
+    macs: int,
+    *,
+    needed: bool,
+    value: float | None = None,
+    traces: tuple[TraceLook, ...] = (),
+) -> StageLook:
     order = [best, *(index for index in range(5) if index != best)]
     values = [confidence, *((1 - confidence) * share for share in (0.5, 0.3, 0.15, 0.05))]
     top = tuple(Answer(index, CLASSES[index], value) for index, value in zip(order, values, strict=True))
-    return StageLook(name, top, macs, needed)
+    return StageLook(name, top, macs, needed, value, traces)
 
 
 def _look(
@@ -89,10 +102,8 @@ def _look(
     answered: int,
     *,
     label: int | None,
-    threshold: float | None = None,
+    policy: ExitPolicy | None = None,
     side: int = 224,
-    region: RegionLook | None = None,
-    prunings: tuple[PruningLook, ...] = (),
 ) -> Look:
     return Look(
         image=Path("photos/a photo.jpg"),
@@ -104,9 +115,7 @@ def _look(
         pixels=np.full((side, side, 3), 255, dtype=np.uint8),
         label=label,
         label_name=None if label is None else CLASSES[label],
-        threshold=threshold,
+        policy=policy,
         stages=stages,
         answered=answered,
-        region=region,
-        prunings=prunings,
     )

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from lfvit_cli.measure.predictions_table import Predictions, PredictionsMetadata, StageAnswers
+from lfvit_cli.evaluation.table import Predictions, PredictionsMetadata, StageAnswers
 
 LF_VIT = ("location", "focus")
 MACS = (1_101_957_888, 2_708_842_368, 1_500_000_000)
@@ -17,7 +17,14 @@ def predictions(
     answers = {}
     for stage, (answer, confidence) in stages.items():
         given, sure = np.array(answer), np.array(confidence, dtype=np.float32)
-        answers[stage] = StageAnswers(given, sure, (1 - sure) / 2, sure / 2, given == truth)
+        answers[stage] = StageAnswers(
+            prediction=given,
+            confidence=sure,
+            margin=sure / 2,
+            entropy=(1 - sure) / 2,
+            top10_entropy=(1 - sure) / 3,
+            top5=given == truth,
+        )
     return Predictions(
         images=np.array([f"{label}/{row}.jpg" for row, label in enumerate(labels)], dtype=object),
         labels=truth,

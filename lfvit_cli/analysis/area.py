@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from lfvit_cli.analysis.exits import ExitCurve
 from lfvit_cli.analysis.references import ReferencePoint
-from lfvit_cli.measure.record import Facts
+from lfvit_cli.records import Facts
 
 
 class Area(Facts):

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfvit_cli.analysis.intervals import wilson
-from lfvit_cli.measure.predictions_table import Predictions
-from lfvit_cli.measure.record import Facts
+from lfvit_cli.evaluation.table import Predictions
+from lfvit_cli.records import Facts
 
 BINS = 15
 

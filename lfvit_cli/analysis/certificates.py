@@ -13,10 +13,11 @@ one sample, and further images like those of the sample.
 import numpy as np
 from numpy.typing import NDArray
 
-from lfvit_cli.analysis.exits import Criterion, ExitCurve, simulate
+from lfvit_cli.analysis.exits import ExitCurve, simulate
 from lfvit_cli.analysis.intervals import ONE_SIDED, paired_score, wilson
 from lfvit_cli.analysis.targets import Aim, Target, best_of
-from lfvit_cli.measure.predictions_table import Predictions
+from lfvit_cli.evaluation.table import Predictions
+from lfvit_cli.policies import Criterion
 
 # Of a front of more than two stages at most so many rows are tested, evenly spaced.
 MOST_TESTS = 100

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from lfvit_cli.analysis.exits import Criterion, simulate
-from lfvit_cli.measure.predictions_table import Predictions
-from lfvit_cli.measure.record import Facts
+from lfvit_cli.analysis.exits import simulate
+from lfvit_cli.evaluation.table import Predictions
+from lfvit_cli.policies import Criterion
+from lfvit_cli.records import Facts
 
 WORST = 10
 

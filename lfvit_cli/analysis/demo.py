@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from lfvit_cli.analysis.exits import exit_curve
 from lfvit_cli.analysis.targets import Aim, Target, choose
 from lfvit_cli.demo.suite import demo_predictions
-from lfvit_cli.measure.predictions_table import read_predictions
+from lfvit_cli.evaluation.table import read_predictions
+from lfvit_cli.policies import ExitPolicy
 
 NO_LOSS = Target(aim=Aim.MAX_DROP, value=0.0)
 
@@ -45,6 +46,11 @@ def demo_thresholds(models: Iterable[str]) -> dict[str, float]:
     """The calibrated threshold of each model that has one."""
     thresholds = {model: demo_threshold(model) for model in models}
     return {model: threshold for model, threshold in thresholds.items() if threshold is not None}
+
+
+def demo_policies(models: Iterable[str]) -> dict[str, ExitPolicy]:
+    """The calibrated exit policy of each model that has one."""
+    return {model: ExitPolicy.at(threshold) for model, threshold in demo_thresholds(models).items()}
 
 
 def known_top1(models: Iterable[str]) -> dict[str, float]:

@@ -1,30 +1,17 @@
 """The exact early-exit curve: what every threshold would have answered, and at what cost."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lfvit_cli.analysis.errors import AnalysisError
-from lfvit_cli.measure.predictions_table import Predictions, StageAnswers
+from lfvit_cli.errors import AnalysisError
+from lfvit_cli.evaluation.table import Predictions, StageAnswers
+from lfvit_cli.policies import Criterion
 
 # With more than two stages every combination of thresholds is tried, on a grid of at most this many of them.
 MOST_COMBINATIONS = 1_000_000
-
-
-class Criterion(StrEnum):
-    """What an exit is decided by: an image exits at a high confidence or margin, or at a low entropy."""
-
-    CONFIDENCE = "confidence"
-    ENTROPY = "entropy"
-    MARGIN = "margin"
-
-    @property
-    def no_exit(self) -> float:
-        """A threshold that no image reaches, one beyond the criterion's range."""
-        return -1.0 if self is Criterion.ENTROPY else 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +137,7 @@ def simulate(
     stage = np.full(len(predictions), len(answers) - 1)
     prediction = answers[-1].prediction.copy()
     for index in reversed(range(len(answers) - 1)):
-        values = criterion_values(answers[index], criterion)
-        exits = values <= thresholds[index] if criterion is Criterion.ENTROPY else values >= thresholds[index]
+        exits = criterion.exits(criterion_values(answers[index], criterion), thresholds[index])
         stage[exits] = index
         prediction[exits] = answers[index].prediction[exits]
     macs = predictions.metadata.macs
@@ -226,10 +212,10 @@ def criterion_values(answers: StageAnswers, criterion: Criterion) -> NDArray[np.
     Raises:
         AnalysisError: the table lacks it.
     """
-    values: NDArray[np.floating] | None = getattr(answers, criterion.value)
+    values: NDArray[np.floating] | None = getattr(answers, criterion.column)
     if values is None:
         raise AnalysisError(
-            f"the predictions have no {criterion.value} column", "Use `--criterion confidence`, or evaluate again."
+            f"the predictions have no {criterion.column} column", "Use --criterion confidence, or evaluate again."
         )
     return values
 
@@ -237,7 +223,7 @@ def criterion_values(answers: StageAnswers, criterion: Criterion) -> NDArray[np.
 def _rising(answers: StageAnswers, criterion: Criterion) -> NDArray[np.floating]:
     """Turn the criterion so that a high value exits."""
     values = criterion_values(answers, criterion)
-    return -values if criterion is Criterion.ENTROPY else values
+    return -values if criterion.exits_below else values
 
 
 def _candidates(answers: StageAnswers, criterion: Criterion, most: int, axes: int) -> NDArray[np.floating]:
@@ -253,10 +239,15 @@ def _candidates(answers: StageAnswers, criterion: Criterion, most: int, axes: in
 
 def _threshold_rows(axes: list[NDArray[np.floating]], criterion: Criterion) -> NDArray[np.floating]:
     """Combine the candidates of every stage, and no exit, into (P, S-1) thresholds as the user writes them."""
-    sign = -1 if criterion is Criterion.ENTROPY else 1
-    columns = [np.append(sign * axis, axis.dtype.type(criterion.no_exit)) for axis in axes]
+    columns = [np.append(_thresholds(axis, criterion), axis.dtype.type(criterion.no_exit)) for axis in axes]
     rows = [grid.ravel() for grid in np.meshgrid(*columns, indexing="ij")]
     return np.stack(rows, axis=1) if rows else np.empty((1, 0))
+
+
+def _thresholds(rising: NDArray[np.floating], criterion: Criterion) -> NDArray[np.floating]:
+    """The thresholds at which exactly the images with at least these rising values exit."""
+    # Strictly below: the next number above the value itself.
+    return np.nextafter(-rising, np.inf, dtype=rising.dtype) if criterion.exits_below else rising
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lfvit_cli.measure.record import Facts
+from lfvit_cli.records import Facts
 
 # The normal quantiles of a two-sided 95 % interval and of a one-sided 95 % bound.
 TWO_SIDED = 1.959963984540054

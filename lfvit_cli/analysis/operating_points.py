@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfvit_cli.analysis.certificates import choose_certain, counted_at
-from lfvit_cli.analysis.errors import AnalysisError
-from lfvit_cli.analysis.exits import Criterion, ExitCurve, exit_curve, simulate
+from lfvit_cli.analysis.exits import ExitCurve, exit_curve, simulate
 from lfvit_cli.analysis.intervals import Estimate, bootstrap_mean, paired_difference, share
 from lfvit_cli.analysis.targets import Aim, Rule, Target, choose, require_reachable
-from lfvit_cli.measure.predictions_table import Predictions
-from lfvit_cli.measure.record import Facts
+from lfvit_cli.errors import AnalysisError
+from lfvit_cli.evaluation.table import Predictions
+from lfvit_cli.policies import Criterion
+from lfvit_cli.records import Facts
 
 # Combinations of thresholds tried in each of many splits, with more than two stages.
 _COMBINATIONS = 100_000
@@ -217,9 +218,7 @@ def _operating_point(
             for split, (row, _) in zip(splits, estimated, strict=True)
         ]
     # The laxest first: a split that certifies nothing counts as stricter than all.
-    chosen.sort(
-        key=lambda outcome: outcome.thresholds, reverse=target.aim.is_cost is not (criterion is Criterion.ENTROPY)
-    )
+    chosen.sort(key=lambda outcome: outcome.thresholds, reverse=target.aim.is_cost is not criterion.exits_below)
     return OperatingPoint(
         target=target,
         certified=certified,

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lfvit_cli.measure.predictions_table import Predictions
-from lfvit_cli.measure.record import Facts
+from lfvit_cli.evaluation.table import Predictions
+from lfvit_cli.records import Facts
 
 
 class ReferencePoint(Facts):

@@ -8,14 +8,15 @@ from pydantic import TypeAdapter
 from lfvit_cli.analysis.area import Area, area_under
 from lfvit_cli.analysis.calibration import Calibration, calibration
 from lfvit_cli.analysis.classes import ClassOutcome, class_outcomes
-from lfvit_cli.analysis.exits import Criterion, ExitCurve, exit_curve
+from lfvit_cli.analysis.exits import ExitCurve, exit_curve
 from lfvit_cli.analysis.intervals import wilson
 from lfvit_cli.analysis.operating_points import OperatingPoint, operating_points
 from lfvit_cli.analysis.references import ReferencePoint, reference_curves
 from lfvit_cli.analysis.targets import Aim, Rule, Target
-from lfvit_cli.measure.authors_curve import CAVEAT, AuthorsCurve
-from lfvit_cli.measure.predictions_table import Predictions, PredictionsMetadata
-from lfvit_cli.measure.record import Facts, Record, capture_environment, command_line, now, recorded_path
+from lfvit_cli.evaluation.authors_curve import CAVEAT, AuthorsCurve
+from lfvit_cli.evaluation.table import Predictions, PredictionsMetadata
+from lfvit_cli.policies import Criterion, PolicyFile
+from lfvit_cli.records import Facts, Record, capture_environment, command_line, now, recorded_path
 
 DEFAULT_TARGETS = tuple(Target(aim=Aim.MAX_DROP, value=drop) for drop in (0.005, 0.01, 0.02))
 
@@ -24,9 +25,9 @@ class CurvePoint(Facts):
     """What one exit threshold gives over all images.
 
     Attributes:
-        threshold: an image exits at a value of the criterion at least this high (an entropy: at most). The point of no
-            exit has one that no image reaches: 2, or -1 for an entropy. One a stage where there are more than two
-            stages; None where there is one stage.
+        threshold: an image exits at or above this value of the criterion (an entropy: below it). The point of no exit
+            has one that no image reaches: 2, or 0 for an entropy. One per stage where there are more than two stages;
+            None where there is one stage.
         exit_rate: share of images that never reach the last stage.
         top1: share answered correctly, with its 95 % Wilson interval.
         top5: share with the label among the five most probable; None if unknown.
@@ -59,6 +60,7 @@ class Sweep(Facts):
         file: the predictions file, as given.
         images: number of images.
         source: circumstances of the predictions; null where unknown.
+        criterion: what its exits are decided by.
         curve: a point for every distinct confidence and one for no exit; the Pareto front with more than two stages.
         operating_points: thresholds chosen on one half of the images and reported on the other.
         reference_curves: `oracle`, `random`, and `{stage}_only`; straight between their points.
@@ -72,6 +74,7 @@ class Sweep(Facts):
     file: str
     images: int
     source: PredictionsMetadata
+    criterion: Criterion
     curve: tuple[CurvePoint, ...]
     operating_points: tuple[OperatingPoint, ...]
     reference_curves: dict[str, tuple[ReferencePoint, ...]]
@@ -90,13 +93,14 @@ class SweepSettings(Facts):
     """What the numbers of a sweep depend on.
 
     Attributes:
+        criterion: what exits are decided by; None for each network's own.
         targets: what thresholds were chosen for.
         rule: how they were chosen.
         repeats: number of random splits into calibration and held-out half.
         seed: of the splits and of the bootstrap.
     """
 
-    criterion: Criterion = Criterion.CONFIDENCE
+    criterion: Criterion | None = None
     targets: tuple[Target, ...] = DEFAULT_TARGETS
     rule: Rule = Rule.CAUTIOUS
     repeats: int = 20
@@ -112,7 +116,7 @@ class SweepRecord(Sweep, Record):
     """
 
     kind: Literal["sweep"] = "sweep"
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     settings: SweepSettings
     others: tuple[Sweep, ...]
     authors: tuple[AuthorsCurve, ...] = ()
@@ -130,14 +134,15 @@ def sweep(predictions: Predictions, file: str, name: str, settings: SweepSetting
     Raises:
         AnalysisError: a target cannot be reached, or the criterion's column is missing.
     """
-    curve = exit_curve(predictions, settings.criterion)
+    criterion = settings.criterion or predictions.metadata.criterion or Criterion.CONFIDENCE
+    curve = exit_curve(predictions, criterion)
     references = reference_curves(predictions)
     staged = len(predictions.stages) > 1
     chosen = (
         operating_points(
             predictions,
             settings.targets,
-            settings.criterion,
+            criterion,
             rule=settings.rule,
             repeats=settings.repeats,
             seed=settings.seed,
@@ -152,13 +157,14 @@ def sweep(predictions: Predictions, file: str, name: str, settings: SweepSetting
         file=recorded_path(file),
         images=len(predictions),
         source=predictions.metadata,
+        criterion=criterion,
         curve=curve_points(curve),
         operating_points=chosen,
         reference_curves=references,
         area=area_under(curve, references["oracle"], references["random"]) if staged else None,
         calibration=calibration(predictions),
         class_threshold=single(thresholds),
-        classes=class_outcomes(predictions, thresholds, settings.criterion),
+        classes=class_outcomes(predictions, thresholds, criterion),
     )
 
 
@@ -198,6 +204,18 @@ def curve_points(curve: ExitCurve) -> tuple[CurvePoint, ...]:
     }
     rows = zip(*columns.values(), strict=True)
     return _CURVE.validate_python([dict(zip(columns, row, strict=True)) for row in rows])
+
+
+def policy_of(each: Sweep, point: OperatingPoint) -> PolicyFile:
+    """The exit policy of an operating point, as every command reads it."""
+    return PolicyFile(
+        model=each.source.model,
+        stages=each.source.stages,
+        criterion=each.criterion,
+        thresholds=point.thresholds,
+        target=f"{point.target.aim.replace('_', '-')} {point.target.value:g}",
+        certified=point.certified,
+    )
 
 
 def single(thresholds: tuple[float, ...]) -> float | tuple[float, ...] | None:

@@ -5,9 +5,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lfvit_cli.analysis.errors import AnalysisError, UnreachableTargetError
 from lfvit_cli.analysis.exits import ExitCurve
-from lfvit_cli.measure.record import Facts
+from lfvit_cli.errors import AnalysisError, UnreachableTargetError
+from lfvit_cli.records import Facts
 
 
 class Aim(StrEnum):

@@ -7,13 +7,17 @@ import typer
 
 from lfvit_cli.console import talk
 from lfvit_cli.console.options import (
+    CriterionOption,
     DataOption,
     DeviceOption,
+    ImportOption,
     ModelsArgument,
     OutputOption,
+    PolicyOption,
     SeedOption,
     ThreadsOption,
-    ThresholdOption,
+    ThresholdsOption,
+    exit_thresholds,
     positive_integers,
     shares,
     sources_by_model,
@@ -23,53 +27,66 @@ from lfvit_cli.console.tables import Format, show_table, show_text
 from lfvit_cli.demo.suite import with_demo_weights
 
 if TYPE_CHECKING:
+    from lfvit_cli.bench.record import BenchRecord
     from lfvit_cli.images.listing import Listing
-    from lfvit_cli.measure.speed_record import BenchRecord
+    from lfvit_cli.policies import ExitPolicy
 
 # What the paper's expected MACs imply.
 PUBLISHED_EXIT_RATE = 0.78
 DTYPES = ("float32", "tf32", "bfloat16", "float16")
+# Beyond these nobody waits for a benchmark.
+MOST, MOST_SECONDS = 10**6, 86400.0
 Schedule = Literal["immediate", "queued"]
 Order = Literal["shuffled", "sorted", "easy", "hard"]
 
 
 def bench(
+    context: typer.Context,
     models: ModelsArgument = None,
     data: DataOption = None,
-    exit_rate: Annotated[
+    exit_rates: Annotated[
         str | None,
         typer.Option(
             "--exit-rate",
             metavar="SHARE[,SHARE...]",
-            help="Shares of images that exit early, 0 to 1; several give a row each. "
+            help="Shares of images that stop before the last stage, 0 to 1; several give a row each. "
             "[default: as calibrated for the demo network, else 0.78]",
         ),
     ] = None,
-    threshold: ThresholdOption = None,
-    batch_size: Annotated[
-        str, typer.Option("--batch-size", metavar="N[,N...]", help="Images a batch; several give a row each.")
+    threshold: ThresholdsOption = None,
+    criterion: CriterionOption = None,
+    policy: PolicyOption = None,
+    batch_sizes: Annotated[
+        str, typer.Option("--batch-size", metavar="N[,N...]", help="Images per batch; several give a row each.")
     ] = "32",
-    dtype: Annotated[
+    dtypes: Annotated[
         str, typer.Option("--dtype", metavar="TYPE[,TYPE...]", help=f"Precisions: {', '.join(DTYPES)}.")
     ] = "float32",
     device: DeviceOption = "auto",
     reference: Annotated[
-        str | None, typer.Option("--reference", metavar="MODEL", help="What speed-ups are against. [default: DeiT-S]")
+        str | None,
+        typer.Option("--reference", metavar="MODEL", help="What speed-ups are measured against. [default: DeiT-S]"),
     ] = None,
     checkpoint: Annotated[
         list[str] | None,
         typer.Option("--checkpoint", metavar="[MODEL=]SOURCE", help="Weights; a bare SOURCE is the first model's."),
     ] = None,
+    imports: ImportOption = None,
     schedule: Annotated[
         Schedule,
-        typer.Option("--schedule", help="Focus on each batch at once, or let images queue for a full batch of them."),
+        typer.Option("--schedule", help="Finish each batch at once, or let images wait for a full batch per stage."),
     ] = "immediate",
-    focus_batch: Annotated[
+    later_batch: Annotated[
         int | None,
-        typer.Option("--focus-batch", min=1, help="Images that queue for the focus. [default: the batch size]"),
+        typer.Option(
+            "--later-batch",
+            "--focus-batch",
+            min=1,
+            help="Images per batch of a later stage, with --schedule queued. [default: the batch size]",
+        ),
     ] = None,
-    max_wait: Annotated[
-        int, typer.Option("--max-wait", min=1, help="Most further batches that a queued image waits for.")
+    patience: Annotated[
+        int, typer.Option("--max-wait", min=1, help="Maximum number of further batches that a queued image waits for.")
     ] = 16,
     order: Annotated[
         Order, typer.Option("--order", help="Which photos share a batch; easy and hard use half of them.")
@@ -78,7 +95,7 @@ def bench(
     graphs: Annotated[
         bool, typer.Option("--graphs/--no-graphs", help="Record the stages as CUDA graphs; needs a GPU.")
     ] = False,
-    autotune: Annotated[
+    autotuned: Annotated[
         bool,
         typer.Option(
             "--autotune", help="Try ways of running each network, use the fastest, and keep it for the next time."
@@ -89,11 +106,20 @@ def bench(
     ] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Write a Chrome trace of each network.")] = False,
     threads: ThreadsOption = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0, help="Least timed seconds of each row.")] = 2.0,
-    rounds: Annotated[int, typer.Option("--rounds", min=10, help="Least timed rounds of each row.")] = 10,
-    photos: Annotated[int, typer.Option("--photos", min=1, help="At most so many photos are decoded.")] = 512,
+    min_seconds: Annotated[
+        float, typer.Option("--seconds", min=0, max=MOST_SECONDS, help="Minimum timed seconds of each row.")
+    ] = 2.0,
+    min_rounds: Annotated[
+        int, typer.Option("--rounds", min=10, max=MOST, help="Minimum number of timed rounds of each row.")
+    ] = 10,
+    max_photos: Annotated[
+        int, typer.Option("--photos", min=1, max=MOST, help="Maximum number of photos to decode.")
+    ] = 512,
     round_photos: Annotated[
-        int, typer.Option("--round-photos", min=1, help="Least photos of a round; a queue is emptied after each.")
+        int,
+        typer.Option(
+            "--round-photos", min=1, max=MOST, help="Minimum photos per round; a queue is emptied after each round."
+        ),
     ] = 32,
     seed: SeedOption = 0,
     output: OutputOption = Path("reports/bench"),
@@ -101,65 +127,56 @@ def bench(
 ) -> None:
     """Time networks in turn on real photos, and set the realised speed-up beside the one their MACs promise.
 
-    Without a MODEL, the four small ones. Photos are decoded before the timing starts. An early exit runs for real, at
-    --threshold, or at the one that lets --exit-rate of the photos exit. On the demo photos the demo network exits at
-    a threshold chosen on other photos. The exit rate reported is the one measured in the timed runs.
+    Without a MODEL, the four small ones. Photos are decoded before the timing starts. An early exit runs for real: by
+    --policy, by --threshold and --criterion, or at the threshold that lets --exit-rate of the photos stop before the
+    last stage. On the demo photos the demo network exits at a threshold chosen on other photos. The exit rate reported
+    is the one measured in the timed runs.
 
     Beside the record lie figures: speed against cost, realised against promised speed-up, images/s by batch size where
     there are several, and at batch 1 the latency of single images.
     """
-    batch_sizes = positive_integers(batch_size, "--batch-size")
-    dtypes = tuple(dict.fromkeys(part.strip() for part in dtype.split(",")))
-    rates = (PUBLISHED_EXIT_RATE,) if exit_rate is None else shares(exit_rate, "--exit-rate")
-    if focus_batch is not None and schedule != "queued":
-        raise typer.BadParameter("it is for --schedule queued", param_hint="--focus-batch")
-    if unknown := [name for name in dtypes if name not in DTYPES]:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(DTYPES)}", param_hint="--dtype")
+    parsed = {
+        "batch_sizes": positive_integers(batch_sizes, "--batch-size"),
+        "dtypes": _dtypes(dtypes),
+        "exit_rates": (PUBLISHED_EXIT_RATE,) if exit_rates is None else shares(exit_rates, "--exit-rate"),
+    }
+    if later_batch is not None and schedule != "queued":
+        raise typer.BadParameter("it is for --schedule queued", param_hint="--later-batch")
+    if policy and (threshold is not None or exit_rates is not None):
+        raise typer.BadParameter("give either a policy, or a threshold or exit rate", param_hint="--policy")
 
     from lfvit_cli import catalogue
-    from lfvit_cli.analysis.demo import demo_thresholds, known_top1
-    from lfvit_cli.measure.speed import run_bench
-    from lfvit_cli.measure.speed_record import BenchSettings
+    from lfvit_cli.analysis.demo import demo_policies, known_top1
+    from lfvit_cli.bench.record import BenchSettings
+    from lfvit_cli.bench.run import run_bench
+    from lfvit_cli.files import prepare_folder
+    from lfvit_cli.networks.plugins import load_methods
     from lfvit_cli.results.bench import FROM_PREDICTIONS
-    from lfvit_cli.results.store import prepare_folder
 
+    imported = load_methods(imports or [])
     chosen = tuple(dict.fromkeys(models or catalogue.SMALL))
+    entrants = tuple(dict.fromkeys((*chosen, reference or catalogue.REFERENCE)))
+    policies = _policies(entrants, policy or [], threshold, criterion)
     prepare_folder(output)
     listing, source = _photos(data)
-    reference = reference or catalogue.REFERENCE
     given = sources_by_model(checkpoint or [], chosen, "--checkpoint")
-    entrants = (*chosen, reference)
     demo = with_demo_weights(entrants, given, data)
+    if exit_rates is None and threshold is None:
+        policies = demo_policies(demo) | policies
     # The predictions are for all of the demo photos: their accuracy is not that of a sample.
-    whole_demo = data is None and photos >= len(listing)
-    settings = BenchSettings(
-        models=chosen,
-        reference=reference,
-        checkpoints=given | demo,
-        data=source,
-        listing_sha256=listing.sha256,
-        max_photos=photos,
-        batch_sizes=batch_sizes,
-        dtypes=dtypes,
-        device=device,
-        compiled=compiled,
-        graphs=graphs,
-        autotuned=autotune,
-        threads=threads,
-        schedule=schedule,
-        later_batch=focus_batch,
-        patience=max_wait,
-        order=order,
-        exit_rates=rates,
-        threshold=threshold,
-        calibrated=demo_thresholds(demo) if exit_rate is None and threshold is None else {},
-        known_top1=known_top1(model for model in entrants if model not in given | demo) if whole_demo else {},
-        round_photos=round_photos,
-        end_to_end=end_to_end,
-        min_rounds=rounds,
-        min_seconds=seconds,
-        seed=seed,
-    )
+    whole_demo = data is None and max_photos >= len(listing)
+    derived = {
+        "models": chosen,
+        "reference": entrants[-1] if reference is None else reference,
+        "checkpoints": given | demo,
+        "imports": imported,
+        "data": source,
+        "listing_sha256": listing.sha256,
+        "policies": policies,
+        "known_top1": known_top1(model for model in entrants if model not in given | demo) if whole_demo else {},
+    }
+    options = {name: value for name, value in context.params.items() if name in BenchSettings.model_fields}
+    settings = BenchSettings.model_validate(options | parsed | derived)
     with progress("Benchmark") as report:
         record = run_bench(settings, listing, report, output / "traces" if profile else None)
     paths = _save(record, output)
@@ -171,6 +188,29 @@ def bench(
     if profile:
         talk.note(f"Traces, for a browser's tracing page or Perfetto: {output / 'traces'}")
     talk.note(f"Written: {', '.join(str(path) for path in paths)}")
+
+
+def _dtypes(text: str) -> tuple[str, ...]:
+    dtypes = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if unknown := [name for name in dtypes if name not in DTYPES]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(DTYPES)}", param_hint="--dtype")
+    return dtypes
+
+
+def _policies(
+    models: tuple[str, ...], files: list[str], thresholds: str | None, criterion: str | None
+) -> "dict[str, ExitPolicy]":
+    """The policy of each model that is given one, by a file or by thresholds that serve all."""
+    from lfvit_cli.networks.choosing import chosen_policy
+
+    sources = sources_by_model(files, models, "--policy")
+    numbers = None if thresholds is None else exit_thresholds(thresholds, "--threshold")
+    policies = {}
+    for model in models:
+        if numbers is not None or model in sources:
+            file = sources.get(model)
+            policies[model] = chosen_policy(model, None, numbers, criterion, None if file is None else Path(file))
+    return policies
 
 
 def _photos(data: Path | None) -> tuple["Listing", str]:
@@ -189,8 +229,8 @@ def _save(record: "BenchRecord", folder: Path) -> list[Path]:
     from lfvit_cli.figures.scaling import scaling_figure
     from lfvit_cli.figures.speed import speed_figure
     from lfvit_cli.figures.style import render
+    from lfvit_cli.files import save_files
     from lfvit_cli.results.bench import bench_markdown, bench_table
-    from lfvit_cli.results.store import save_files
     from lfvit_cli.results.tables import as_csv
 
     drawn = {

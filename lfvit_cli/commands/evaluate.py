@@ -9,12 +9,19 @@ from lfvit_cli.console import talk
 from lfvit_cli.console.errors import FAILED, INTERRUPTED
 from lfvit_cli.console.options import (
     MODEL_SYNTAX,
+    MOST_IMAGES,
     CheckpointOption,
+    CriterionOption,
     DeviceOption,
     DtypeOption,
     FormatOption,
+    ImportOption,
+    PolicyOption,
     SeedOption,
     ThreadsOption,
+    ThresholdsOption,
+    exit_thresholds,
+    sources_by_model,
 )
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import show_table
@@ -23,8 +30,9 @@ from lfvit_cli.results.formats import count, scaled
 from lfvit_cli.results.tables import Column, Table
 
 if TYPE_CHECKING:
-    from lfvit_cli.measure.evaluation_job import EvaluationJob, EvaluationSettings
-    from lfvit_cli.measure.predictions import Evaluation
+    from lfvit_cli.evaluation.job import EvaluationJob, EvaluationSettings
+    from lfvit_cli.evaluation.run import Evaluation
+    from lfvit_cli.policies import ExitPolicy
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
 
@@ -62,7 +70,7 @@ def evaluate(
         str | None, typer.Option("--mean", metavar="R,G,B", help="Subtracted from each channel, on 0 to 1.")
     ] = None,
     std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Divides each channel.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images a batch.")] = 64,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=MOST_IMAGES, help="Images per batch.")] = 64,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     workers: Annotated[
@@ -79,6 +87,10 @@ def evaluate(
         Path, typer.Option("--output", "-o", metavar="PATH", help="Folder for the predictions, or a .parquet file.")
     ] = Path("reports/predictions"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, and replace what is there.")] = False,
+    imports: ImportOption = None,
+    threshold: ThresholdsOption = None,
+    criterion: CriterionOption = None,
+    policy: PolicyOption = None,
     form: FormatOption = "table",
 ) -> None:
     """Run every stage on every image once, and keep what each answers in a predictions file.
@@ -88,13 +100,15 @@ def evaluate(
 
     Several devices share the work: torchrun --nproc-per-node 2 -m lfvit_cli evaluate ..., or accelerate launch -m.
     """
+    from lfvit_cli.evaluation.job import EvaluationSettings
     from lfvit_cli.images.demo import demo_folder
-    from lfvit_cli.measure.evaluation_job import EvaluationSettings
+    from lfvit_cli.networks.plugins import load_methods
 
     changes = {"crop_pct": crop_pct, "interpolation": interpolation, "mean": _channels(mean, "--mean")}
     changes["std"] = _channels(std, "--std", positive=True)
     settings = EvaluationSettings(
         model=model,
+        imports=load_methods(imports or []),
         checkpoint=checkpoint or with_demo_weights([model], {}, data).get(model),
         data=str(demo_folder()) if data is None else data,
         data_root=data_root,
@@ -110,15 +124,57 @@ def evaluate(
         seed=seed,
         logits=logits,
     )
+    chosen = _chosen_policy(model, threshold, criterion, policy or [])
     evaluation = evaluate_talking(settings, output, fresh)
     if evaluation is not None:
-        show_table(Table(COLUMNS, summary(evaluation), title=f"{model}, {len(evaluation.predictions)} images"), form)
+        rows = summary(evaluation)
+        if chosen is not None:
+            rows.append(under_policy(evaluation, chosen))
+        columns = COLUMNS if chosen is None else (*COLUMNS[:-1], *POLICY_COLUMNS, COLUMNS[-1])
+        show_table(Table(columns, rows, title=f"{model}, {len(evaluation.predictions)} images"), form)
+
+
+def _chosen_policy(model: str, thresholds: str | None, criterion: str | None, files: list[str]) -> "ExitPolicy | None":
+    """The policy that was asked for, if any."""
+    if files and thresholds is not None:
+        raise typer.BadParameter("give either a policy or a threshold", param_hint="--policy")
+    if not files and thresholds is None and criterion is None:
+        return None
+    from lfvit_cli.networks.choosing import chosen_policy
+
+    numbers = None if thresholds is None else exit_thresholds(thresholds, "--threshold")
+    file = sources_by_model(files, (model,), "--policy").get(model)
+    return chosen_policy(model, None, numbers, criterion, None if file is None else Path(file))
+
+
+def under_policy(evaluation: "Evaluation", policy: "ExitPolicy") -> dict[str, Any]:
+    """A row for the early exit as a whole, worked out from the answers of all stages.
+
+    Raises:
+        PolicyError: more or fewer thresholds than stages that can exit.
+    """
+    import numpy as np
+
+    from lfvit_cli.analysis.exits import simulate
+
+    predictions = evaluation.predictions
+    stages, known = predictions.metadata.stages, predictions.labels >= 0
+    outcome = simulate(predictions, policy.for_stages(stages).thresholds, policy.criterion)
+    return {
+        **summary(evaluation)[-1],
+        "stage": str(policy),
+        "top1": float(outcome.correct[known].mean()) if known.any() else None,
+        "top5": None,
+        "macs": None,
+        "answered": np.bincount(outcome.stage, minlength=len(stages)).tolist(),
+        "expected_macs": None if outcome.macs is None else float(outcome.macs.mean()),
+    }
 
 
 def evaluate_talking(settings: "EvaluationSettings", output: Path, fresh: bool) -> "Evaluation | None":
     """Evaluate with talk and a progress bar; None in a process that leaves both to the main one."""
-    from lfvit_cli.measure.evaluation_job import prepare
-    from lfvit_cli.runtime.processes import AlreadyTold
+    from lfvit_cli.errors import AlreadyTold
+    from lfvit_cli.evaluation.job import prepare
 
     try:
         job = prepare(settings, output, fresh=fresh)
@@ -134,7 +190,7 @@ def evaluate_talking(settings: "EvaluationSettings", output: Path, fresh: bool) 
 
 
 def _run(job: "EvaluationJob") -> "Evaluation":
-    from lfvit_cli.measure.predictions import run
+    from lfvit_cli.evaluation.run import run
 
     try:
         with progress("Evaluating") as report:
@@ -146,7 +202,7 @@ def _run(job: "EvaluationJob") -> "Evaluation":
 
 def _assist(job: "EvaluationJob") -> None:
     """Do this process's share, and leave the talk to the main one."""
-    from lfvit_cli.measure.predictions import run
+    from lfvit_cli.evaluation.run import run
 
     try:
         run(job, lambda *_: None)
@@ -213,6 +269,10 @@ def _channels(text: str | None, option: str, *, positive: bool = False) -> tuple
     return numbers
 
 
+POLICY_COLUMNS = (
+    Column("answered", "answered by stage", format=lambda counts: " / ".join(map(str, counts)), justify="right"),
+    Column("expected_macs", "GMACs per image", "", scaled(1e9, 3), "right"),
+)
 COLUMNS = (
     Column("stage", "stage"),
     Column("labelled", "labelled", "", count, "right"),

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lfvit_cli.console.options import FormatOption, ModelsArgument
+from lfvit_cli.console.options import FormatOption, ImportOption, ModelsArgument
 from lfvit_cli.console.tables import show_table
 from lfvit_cli.results.formats import fixed, scaled
 from lfvit_cli.results.tables import Column, Table
 
 if TYPE_CHECKING:
-    from lfvit_cli.measure.cost import StageCost
+    from lfvit_cli.cost import StageCost
 
 
 def flops(
@@ -18,9 +18,13 @@ def flops(
     exit_rate: Annotated[
         float | None,
         typer.Option(
-            "--exit-rate", min=0, max=1, help="Add what an early exit costs if this share of images exits, 0 to 1."
+            "--exit-rate",
+            min=0,
+            max=1,
+            help="Add the cost of an early exit at which this share of images stops before the last stage.",
         ),
     ] = None,
+    imports: ImportOption = None,
     form: FormatOption = "table",
 ) -> None:
     """Count the MACs of every stage as it runs, for one image; without a MODEL, the four small ones.
@@ -29,9 +33,11 @@ def flops(
     their code computes what it does not use, their figure stands beside. No weights are needed.
     """
     from lfvit_cli import catalogue
-    from lfvit_cli.measure.cost import count_stages, expected_cost
+    from lfvit_cli.cost import count_stages, expected_cost
     from lfvit_cli.networks.build import build
+    from lfvit_cli.networks.plugins import load_methods
 
+    load_methods(imports or [])
     rows: list[StageCost] = []
     for model in models or catalogue.SMALL:
         stages = count_stages(model, build(model))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lfvit_cli.console import talk
-from lfvit_cli.console.options import DeviceOption, FormatOption, OutputOption, SeedOption
+from lfvit_cli.console.options import DeviceOption, FormatOption, ImportOption, OutputOption, SeedOption
 from lfvit_cli.console.tables import Format, show_table, show_text
 from lfvit_cli.demo.suite import all_demo_predictions, with_demo_weights
 from lfvit_cli.results.tables import Table
@@ -16,9 +16,9 @@ from lfvit_cli.results.tables import Table
 if TYPE_CHECKING:
     from lfvit_cli.analysis.sweep import SweepSettings
     from lfvit_cli.analysis.targets import Target
-    from lfvit_cli.measure.authors_curve import AuthorsCurve
-    from lfvit_cli.measure.evaluation_job import EvaluationSettings
-    from lfvit_cli.measure.predictions_table import Predictions
+    from lfvit_cli.evaluation.authors_curve import AuthorsCurve
+    from lfvit_cli.evaluation.job import EvaluationSettings
+    from lfvit_cli.evaluation.table import Predictions
 
 _USAGE = (
     "Pass predictions (a file from `lfvit evaluate`, or any CSV or Parquet file with the columns label, and for each "
@@ -38,40 +38,44 @@ def sweep_threshold(
         ),
     ] = None,
     criterion: Annotated[
-        Literal["confidence", "entropy", "margin"], typer.Option("--criterion", help="What an exit is decided by.")
-    ] = "confidence",
+        Literal["confidence", "margin", "entropy", "top10-entropy"] | None,
+        typer.Option("--criterion", help="What an exit is decided by. [default: each method's own, else confidence]"),
+    ] = None,
     rule: Annotated[
         Literal["cautious", "point"],
         typer.Option("--rule", help="Choose what is certain to meet the aim, or what meets it by the estimate alone."),
     ] = "cautious",
     budget: Annotated[
-        list[float] | None, typer.Option("--budget", metavar="GMACS", min=0.0, help="Most GMACs an image, on average.")
+        list[float] | None,
+        typer.Option("--budget", metavar="GMACS", min=0.0, help="Maximum GMACs per image, on average."),
     ] = None,
     max_drop: Annotated[
         list[float] | None,
-        typer.Option("--max-drop", metavar="POINTS", min=0.0, max=100.0, help="Most top-1 to lose to the last stage."),
+        typer.Option(
+            "--max-drop", metavar="POINTS", min=0.0, max=100.0, help="Maximum drop of top-1 below the last stage's."
+        ),
     ] = None,
     min_accuracy: Annotated[
         list[float] | None,
-        typer.Option("--min-accuracy", metavar="TOP1", min=0.0, max=100.0, help="Least top-1: 79.5, or 0.795."),
+        typer.Option("--min-accuracy", metavar="TOP1", min=0.0, max=100.0, help="Minimum top-1: 79.5, or 0.795."),
     ] = None,
     exit_rate: Annotated[
         list[float] | None,
-        typer.Option("--exit-rate", metavar="SHARE", min=0.0, max=1.0, help="Least share of early exits, 0 to 1."),
+        typer.Option("--exit-rate", metavar="SHARE", min=0.0, max=1.0, help="Minimum share of early exits, 0 to 1."),
     ] = None,
     macs: Annotated[
         list[str] | None,
         typer.Option(
             "--macs",
             metavar="GMACS,GMACS",
-            help="GMACs that each stage adds, for a file that does not tell; once for each such file.",
+            help="GMACs that each stage adds, for a file without them; once for each such file.",
         ),
     ] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Also show published ImageNet-1k results in the figure.")
     ] = False,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Random splits into a calibration and a held-out half.")
+        int, typer.Option("--repeats", min=1, max=1000, help="Random splits into a calibration and a held-out half.")
     ] = 20,
     checkpoint: Annotated[
         list[str] | None,
@@ -88,6 +92,7 @@ def sweep_threshold(
         Path | None,
         typer.Option("--class-map", metavar="FILE", help="One class folder a line, or JSON {class folder: index}."),
     ] = None,
+    imports: ImportOption = None,
     device: DeviceOption = "auto",
     predictions: Annotated[
         Path, typer.Option("--predictions", metavar="DIR", help="Folder for the predictions of a model.")
@@ -105,13 +110,13 @@ def sweep_threshold(
     sources = sources or all_demo_predictions()
     if not sources:
         raise typer.BadParameter(_USAGE, param_hint="SOURCE")
-    from lfvit_cli.analysis.exits import Criterion
     from lfvit_cli.analysis.sweep import DEFAULT_TARGETS, SweepSettings
     from lfvit_cli.analysis.targets import Rule
-    from lfvit_cli.results.store import prepare_folder
+    from lfvit_cli.files import prepare_folder
+    from lfvit_cli.policies import Criterion
 
     settings = SweepSettings(
-        criterion=Criterion(criterion),
+        criterion=None if criterion is None else Criterion(criterion),
         targets=_targets(budget, max_drop, min_accuracy, exit_rate) or DEFAULT_TARGETS,
         rule=Rule(rule),
         repeats=repeats,
@@ -119,7 +124,7 @@ def sweep_threshold(
     )
     kinds = [_kind(source) for source in sources]
     models = [source for source, kind in zip(sources, kinds, strict=True) if kind == "model"]
-    evaluations = _evaluations(models, checkpoint or [], data, split, class_map, device)
+    evaluations = _evaluations(models, checkpoint or [], data, split, class_map, device, imports or [])
     authors = [_authors_curve(source) for source, kind in zip(sources, kinds, strict=True) if kind == "checkpoint"]
     files = [source for source, kind in zip(sources, kinds, strict=True) if kind == "predictions"]
     tables = [_predictions(file) for file in files]
@@ -144,13 +149,13 @@ def _kind(source: str) -> Literal["predictions", "model", "checkpoint"]:
 
 
 def _predictions(file: str) -> "Predictions":
-    from lfvit_cli.measure.predictions_table import read_predictions
+    from lfvit_cli.evaluation.table import read_predictions
 
     return read_predictions(Path(file))
 
 
 def _authors_curve(source: str) -> "AuthorsCurve":
-    from lfvit_cli.measure.authors_curve import read_authors_curve
+    from lfvit_cli.evaluation.authors_curve import read_authors_curve
 
     return read_authors_curve(source)
 
@@ -162,9 +167,16 @@ def _evaluations(
     split: str | None,
     class_map: Path | None,
     device: str,
+    imports: list[str],
 ) -> "list[EvaluationSettings]":
     """Say how each model is evaluated, on the demo photos where no data are named."""
-    options = {"--checkpoint": checkpoints, "--data": data, "--split": split, "--class-map": class_map}
+    options = {
+        "--checkpoint": checkpoints,
+        "--data": data,
+        "--split": split,
+        "--class-map": class_map,
+        "--import": imports,
+    }
     stray = next((option for option, value in options.items() if value and not models), None)
     if stray:
         raise typer.BadParameter("belongs to a model, and none is named", param_hint=stray)
@@ -173,14 +185,17 @@ def _evaluations(
         raise typer.BadParameter(given, param_hint="--checkpoint")
     if not models:
         return []
+    from lfvit_cli.evaluation.job import EvaluationSettings
     from lfvit_cli.images.demo import demo_folder
-    from lfvit_cli.measure.evaluation_job import EvaluationSettings
+    from lfvit_cli.networks.plugins import load_methods
 
+    imported = load_methods(imports)
     shipped = with_demo_weights(models, {}, data)
     return [
         EvaluationSettings(
             model=model,
             checkpoint=checkpoint or shipped.get(model),
+            imports=imported,
             data=str(demo_folder()) if data is None else data,
             split="test" if data is None and split is None else split,
             class_map=class_map,
@@ -231,7 +246,7 @@ def _macs(text: str) -> tuple[int, ...]:
     try:
         return tuple(round(float(part) * 1e9) for part in text.split(","))
     except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(f"{text!r} is no list of GMACs such as 1.102,2.709", param_hint="--macs") from error
+        raise typer.BadParameter(f"{text!r} is not a list of GMACs such as 1.102,2.709", param_hint="--macs") from error
 
 
 def _names(tables: "list[Predictions]", sources: list[str]) -> list[str]:
@@ -267,7 +282,9 @@ def _answer(
     for warning in record.warnings:
         talk.warning(warning)
     if has_fallen_back(record):
-        talk.note("* so many images cannot certify the aim for any threshold: this is the best by the estimate alone")
+        talk.note(
+            "* the images are too few to certify any threshold for this aim: this one is the best by the estimate alone"
+        )
     if any(point.verdict == "undecided" for each in sweeps for point in each.operating_points):
         talk.note("where it cannot tell, the 95 % interval of the held-out images lies on both sides of the aim")
     _show(form, document, lambda: operating_table(record))
@@ -275,7 +292,7 @@ def _answer(
 
 def _answer_authors(curves: "list[AuthorsCurve]", published: bool, output: Path, form: Format) -> None:
     """Write the files of curves that checkpoints carry, and show some of their points."""
-    from lfvit_cli.measure.authors_curve import authors_record
+    from lfvit_cli.evaluation.authors_curve import authors_record
     from lfvit_cli.results.authors import authors_table
     from lfvit_cli.results.sweep_files import save_authors
 

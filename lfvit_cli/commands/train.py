@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lfvit_cli.console import talk
-from lfvit_cli.console.options import MODEL_SYNTAX, FormatOption, SeedOption, ThreadsOption
+from lfvit_cli.console.options import (
+    MODEL_SYNTAX,
+    FormatOption,
+    ImportOption,
+    SeedOption,
+    ThreadsOption,
+    complete_model,
+)
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import show_table
 from lfvit_cli.results.formats import count, fixed, scaled
@@ -30,7 +37,9 @@ SHOWN = 3
 
 
 def train(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"The network, as {MODEL_SYNTAX}.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help=f"The network, as {MODEL_SYNTAX}.", autocompletion=complete_model)
+    ],
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the splits, each of class folders.")],
     init: Annotated[
         str | None,
@@ -75,13 +84,19 @@ def train(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder. [default: reports/train/MODEL]")
     ] = None,
+    imports: ImportOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where this training stopped.")] = False,
     format: FormatOption = "table",  # noqa: A002
 ) -> None:
-    """Train a network end to end, with the loss that its authors published.
+    """Train a network end to end: with the loss that its authors published where there is one, else on every stage.
 
-    The folder receives checkpoints, metrics.csv, training.png and at last MODEL.safetensors, which every other command
-    takes as --checkpoint. Ctrl-C saves first; the same command with --resume goes on, bit for bit on one CPU.
+    LF-ViT, CF-ViT, DynamicViT, EViT and Evo-ViT have losses or schedules of their own; any other network learns from
+    the mean over its stages of the cross entropy, so that every exit learns. ToMe, ATS and DiffRate need no training:
+    they run with the weights of a plain DeiT.
+
+    The folder receives checkpoints, metrics.csv, training.png and events for TensorBoard, and at last
+    MODEL.safetensors, which every other command takes as --checkpoint. Ctrl-C saves first, and the same command with
+    --resume goes on: bit for bit with --threads 1, else to rounding, as several threads add in another order each time.
 
     Several devices share the work: torchrun --nproc-per-node 2 -m lfvit_cli train ..., or accelerate launch -m.
     """
@@ -96,10 +111,12 @@ def train(
     whatever_the_batch: dict[str, Any] = {} if lr is None else {"lr_batch_size": None}
     hyperparameters = _recipe(recipe, given | whatever_the_batch | _changes(changes or []))
 
+    from lfvit_cli.networks.plugins import load_methods
     from lfvit_cli.training.settings import TrainSettings
 
     settings = TrainSettings(
         model=model,
+        imports=load_methods(imports or []),
         data=data.expanduser(),
         train_split=train_split,
         validation_split=validation_split,
@@ -123,7 +140,7 @@ def train(
 
 
 def _train(settings: "TrainSettings", folder: Path, resume: bool) -> "Sequence[EpochMetrics]":
-    from lfvit_cli.results.store import prepare_folder
+    from lfvit_cli.files import prepare_folder
     from lfvit_cli.training.final import write_final
     from lfvit_cli.training.job import prepare
     from lfvit_cli.training.loop import find_start
@@ -164,7 +181,7 @@ def _introduce(job: "TrainingJob") -> None:
 def _save(model: str, folder: Path, epochs: "Sequence[EpochMetrics]") -> None:
     from lfvit_cli.figures.style import render
     from lfvit_cli.figures.training import draw_training
-    from lfvit_cli.results.store import save_files
+    from lfvit_cli.files import save_files
 
     rows = [epoch.row() for epoch in epochs]
     table = Table([Column(name, name) for name in rows[0]], rows)
@@ -192,7 +209,7 @@ def _changes(options: list[str]) -> dict[str, Any]:
     for option in options:
         name, equals, text = option.partition("=")
         if not (name and equals and text):
-            raise typer.BadParameter(f"{option!r} is no NAME=VALUE", param_hint="--set")
+            raise typer.BadParameter(f"{option!r} is not NAME=VALUE", param_hint="--set")
         try:
             changes[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lfvit_cli.console import talk
-from lfvit_cli.console.options import MODEL_SYNTAX, DeviceOption, DtypeOption, OutputOption, sources_by_model
+from lfvit_cli.console.options import (
+    MODEL_SYNTAX,
+    CriterionOption,
+    DeviceOption,
+    DtypeOption,
+    ImportOption,
+    OutputOption,
+    PolicyOption,
+    ThresholdsOption,
+    complete_model,
+    exit_thresholds,
+    sources_by_model,
+)
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import show_table, show_text
 from lfvit_cli.demo.suite import with_demo_weights
@@ -18,19 +30,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from lfvit_cli.console.progress import Report
-    from lfvit_cli.images.errors import UnreadableImageError
-    from lfvit_cli.measure.class_names import ClassNames
-    from lfvit_cli.measure.looks import Look
-    from lfvit_cli.measure.photo_files import PhotoFiles
-    from lfvit_cli.measure.viewer import Viewer
+    from lfvit_cli.errors import UnreadableImageError
+    from lfvit_cli.looks.class_names import ClassNames
+    from lfvit_cli.looks.look import Look
+    from lfvit_cli.looks.photo_files import PhotoFiles
+    from lfvit_cli.looks.viewer import Viewer
+    from lfvit_cli.policies import ExitPolicy
 
 Picture = Literal["png", "svg", "pdf"]
 PictureOrJson = Literal["png", "svg", "pdf", "json"]
 Only = Literal["exited", "focused", "harmed"]
 
 DEFAULT_MODEL = "lf_deit_small"
-# The paper's, on ImageNet.
-PUBLISHED_THRESHOLD = 0.76
 # More rows than a person would read in a terminal.
 MOST_ROWS = 24
 
@@ -41,7 +52,12 @@ def visualize(
     ],
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="MODEL", help=f"The network, as {MODEL_SYNTAX}. [default: {DEFAULT_MODEL}]"),
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help=f"The network, as {MODEL_SYNTAX}. [default: {DEFAULT_MODEL}]",
+            autocompletion=complete_model,
+        ),
     ] = None,
     checkpoint: Annotated[
         list[str] | None,
@@ -53,21 +69,18 @@ def visualize(
         list[str] | None,
         typer.Option("--compare", metavar="MODEL...", help="More networks, beside the first on one sheet a photo."),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold",
-            min=0.0,
-            max=1.0,
-            help="Confidence from which an answer stands. [default: as calibrated for the demo network, else 0.76]",
-        ),
-    ] = None,
+    threshold: ThresholdsOption = None,
+    criterion: CriterionOption = None,
+    policy: PolicyOption = None,
+    imports: ImportOption = None,
     classes: Annotated[
         Path | None, typer.Option("--classes", metavar="FILE", help="Class names, one a line, or JSON.")
     ] = None,
     only: Annotated[
         Only | None,
-        typer.Option("--only", help="Only photos that exited early, went on, or lost their right answer in going on."),
+        typer.Option(
+            "--only", help="Only photos that exited early, that went on to the last stage, or that going on spoiled."
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="Look at so many photos, spread over the classes.")
@@ -82,42 +95,62 @@ def visualize(
     """Show where a network looked in each photo, what every stage answered, why it stopped, and what that cost.
 
     Every photo becomes a picture in --output, and several photos a contact sheet too. A photo whose folder has the
-    name of a class is labelled.
+    name of a class is labelled. Without --policy or --threshold, a network exits as calibrated for the demo or as its
+    method publishes.
     """
+    if policy and threshold is not None:
+        raise typer.BadParameter("give either a policy or a threshold", param_hint="--policy")
+    numbers = None if threshold is None else exit_thresholds(threshold, "--threshold")
+
+    from lfvit_cli.networks.plugins import load_methods
+
+    load_methods(imports or [])
     images, compared = _take_models(images, compare or [])
     models = tuple(dict.fromkeys((model or DEFAULT_MODEL, *compared)))
     given = sources_by_model(checkpoint or [], models, "--checkpoint")
     demo = with_demo_weights(models, given, None)
-    threshold = _threshold(models[0], demo) if threshold is None else threshold
+    files = {model: Path(file) for model, file in sources_by_model(policy or [], models, "--policy").items()}
 
-    from lfvit_cli.measure.photo_files import find_photos, spread
-    from lfvit_cli.results.store import prepare_folder
+    from lfvit_cli.files import prepare_folder
+    from lfvit_cli.looks.photo_files import find_photos, spread
 
     photos = find_photos(images)
     if form != "json":
         prepare_folder(output)
-    viewers = _viewers(models, given | demo, device, dtype)
+    viewers = _viewers(models, given | demo, demo, device, dtype)
+    policies = [_policy(viewer, numbers, criterion, files.get(viewer.model)) for viewer in viewers]
     names = [_names(viewer, viewers, classes, photos) for viewer in viewers]
     _check_filter(only, viewers[0], names[0], photos)
-    files = spread(photos.files, [names[0].label_of(file) for file in photos.files], limit)
+    chosen = spread(photos.files, [names[0].label_of(file) for file in photos.files], limit)
     skipped: list[UnreadableImageError] = []
     with progress("Looking") as report:
-        seen = _look(files, viewers, names, threshold, only, skipped, report)
+        seen = _look(chosen, viewers, names, policies, only, skipped, report)
         rows = [_row(look) for looks in seen for look in looks] if form == "json" else _draw(seen, output, form)
-    if len(skipped) == len(files):
+    if len(skipped) == len(chosen):
         raise skipped[0]
-    _tell(rows, len(files), skipped, viewers, only)
+    _tell(rows, len(chosen), skipped, viewers, only)
     if form == "json":
         show_text(as_json(Table((), rows)))
     elif rows:
         _show(rows, output)
 
 
-def _threshold(model: str, demo: dict[str, str]) -> float:
-    """The demo network's own threshold, where it is the one to look at."""
-    from lfvit_cli.analysis.demo import demo_thresholds
+def _policy(
+    viewer: "Viewer", thresholds: tuple[float, ...] | None, criterion: str | None, file: Path | None
+) -> "ExitPolicy":
+    """When the answers of a network stand: as given, as calibrated for the demo, or as its method publishes."""
+    from lfvit_cli.analysis.demo import demo_policies
+    from lfvit_cli.networks.choosing import chosen_policy
+    from lfvit_cli.policies import ExitPolicy
 
-    return demo_thresholds([model] if model in demo else []).get(model, PUBLISHED_THRESHOLD)
+    if viewer.limited and thresholds is None and criterion is None and file is None:
+        calibrated = demo_policies([viewer.model])
+        if viewer.model in calibrated:
+            return calibrated[viewer.model]
+    if len(viewer.stages) == 1:
+        # Whatever is given is for the other networks.
+        return ExitPolicy.never(1)
+    return chosen_policy(viewer.model, viewer.stages, thresholds, criterion, file)
 
 
 def _take_models(images: list[str], compare: list[str]) -> tuple[list[str], list[str]]:
@@ -132,18 +165,20 @@ def _take_models(images: list[str], compare: list[str]) -> tuple[list[str], list
     return [image for image in images if image not in more], [*compare, *more]
 
 
-def _viewers(models: tuple[str, ...], sources: dict[str, str], device: str, dtype: str) -> "list[Viewer]":
-    from lfvit_cli.measure.viewer import Viewer
+def _viewers(
+    models: tuple[str, ...], sources: dict[str, str], demo: dict[str, str], device: str, dtype: str
+) -> "list[Viewer]":
+    from lfvit_cli.looks.viewer import Viewer
     from lfvit_cli.runtime.devices import choose_device, choose_dtype
 
     place = choose_device(device)
     precision = choose_dtype(dtype, place)
-    return [Viewer(model, sources.get(model), place, precision) for model in models]
+    return [Viewer(model, sources.get(model), place, precision, limited=model in demo) for model in models]
 
 
 def _names(viewer: "Viewer", viewers: "list[Viewer]", file: Path | None, photos: "PhotoFiles") -> "ClassNames":
     """What the network's classes are called; networks of as many classes share the names of one's checkpoint."""
-    from lfvit_cli.measure.class_names import HEADER_KEY, name_classes
+    from lfvit_cli.looks.class_names import HEADER_KEY, name_classes
 
     alike = [other.header for other in (viewer, *viewers) if other.num_classes == viewer.num_classes]
     header = next((header for header in alike if HEADER_KEY in header), None)
@@ -151,7 +186,7 @@ def _names(viewer: "Viewer", viewers: "list[Viewer]", file: Path | None, photos:
 
 
 def _check_filter(only: Only | None, viewer: "Viewer", names: "ClassNames", photos: "PhotoFiles") -> None:
-    from lfvit_cli.measure.errors import MeasureError
+    from lfvit_cli.errors import MeasureError
 
     if only is not None and len(viewer.stages) == 1:
         raise MeasureError(
@@ -169,7 +204,7 @@ def _look(
     files: Sequence[Path],
     viewers: "list[Viewer]",
     names: "list[ClassNames]",
-    threshold: float,
+    policies: "list[ExitPolicy]",
     only: Only | None,
     skipped: "list[UnreadableImageError]",
     report: "Report",
@@ -178,15 +213,18 @@ def _look(
     for number, file in enumerate(files, start=1):
         photo = _open(file, skipped)
         if photo is not None:
-            looks = [viewer.look(file, photo, own, threshold) for viewer, own in zip(viewers, names, strict=True)]
+            looks = [
+                viewer.look(file, photo, own, policy)
+                for viewer, own, policy in zip(viewers, names, policies, strict=True)
+            ]
             if _passes(looks[0], only):
                 yield looks
         report(number, len(files), file.name)
 
 
 def _open(file: Path, skipped: "list[UnreadableImageError]") -> "Image | None":
+    from lfvit_cli.errors import UnreadableImageError
     from lfvit_cli.images.decode import open_image
-    from lfvit_cli.images.errors import UnreadableImageError
 
     try:
         return open_image(file)
@@ -209,7 +247,7 @@ def _passes(look: "Look", only: Only | None) -> bool:
 def _draw(seen: "Iterator[list[Look]]", output: Path, form: Picture) -> list[dict[str, Any]]:
     """Draw and save the pictures; give a row for each look, with the picture that shows it."""
     from lfvit_cli.figures.gallery import gallery
-    from lfvit_cli.results.store import write_bytes
+    from lfvit_cli.files import write_bytes
 
     rows = []
     for picture in gallery(seen, form):
@@ -219,7 +257,7 @@ def _draw(seen: "Iterator[list[Look]]", output: Path, form: Picture) -> list[dic
 
 
 def _row(look: "Look") -> dict[str, Any]:
-    from lfvit_cli.measure.look_record import look_record
+    from lfvit_cli.looks.record import look_record
 
     return look_record(look).model_dump()
 
@@ -235,6 +273,8 @@ def _tell(
     for viewer in viewers:
         if viewer.checkpoint is None:
             talk.warning(f"{viewer.model} has random weights: where it looks and what it answers is arbitrary")
+    for known in dict.fromkeys(f"{row['model']} {row['knows']}" for row in rows if row["knows"]):
+        talk.note(f"{known}; of anything else it says the nearest of these. --checkpoint brings other weights")
     if skipped:
         talk.warning(f"skipped {len(skipped)} of {photos} images: {skipped[0].problem}")
     if only is not None:
@@ -242,7 +282,7 @@ def _tell(
 
 
 def _show(rows: list[dict[str, Any]], output: Path) -> None:
-    answers = [{**row, "answer": row["stages"][row["answered"]]} for row in rows[:MOST_ROWS]]
+    answers = [{**row, "answer": row["stages"][row["answered_by"]]} for row in rows[:MOST_ROWS]]
     several = len({row["model"] for row in rows}) > 1
     show_table(Table([column for column in COLUMNS if several or column.name != "model"], answers))
     more = f"; {len(rows) - MOST_ROWS} more" if len(rows) > MOST_ROWS else ""
@@ -253,6 +293,6 @@ COLUMNS = (
     Column("picture", "picture"),
     Column("model", "model"),
     Column("answer", "answer", format=lambda answer: f"{answer['name']} {answer['confidence']:.2f}"),
-    Column("answered", "answered after"),
+    Column("answered_by", "answered after"),
     Column("macs", "GMACs", "", scaled(1e9, 2), "right"),
 )

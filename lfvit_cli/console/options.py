@@ -10,9 +10,26 @@ from lfvit_cli.console.tables import Format
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
+MOST_THREADS, MOST_IMAGES = 4096, 10**6
+
 MODEL_SYNTAX = "NAME[:key=value,...]"
 
-ModelsArgument = Annotated[list[str] | None, typer.Argument(metavar="MODEL", help=f"Networks, each as {MODEL_SYNTAX}.")]
+
+def complete_model(incomplete: str) -> list[str]:
+    """Names of networks for the shell, from the generated file."""
+    from lfvit_cli.catalogue import complete
+
+    return complete(incomplete)
+
+
+ModelsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="MODEL", help=f"Networks, each as {MODEL_SYNTAX}.", autocompletion=complete_model),
+]
+ImportOption = Annotated[
+    list[str] | None,
+    typer.Option("--import", metavar="FILE_OR_MODULE", help="Python code that adds networks; may be repeated."),
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the answer.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")]
 DataOption = Annotated[
@@ -28,31 +45,60 @@ DeviceOption = Annotated[
 ]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Number type the networks run in.")]
 ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", min=1, help="CPU threads. [default: as many as PyTorch chooses]")
+    int | None,
+    typer.Option("--threads", min=1, max=MOST_THREADS, help="CPU threads. [default: as many as PyTorch chooses]"),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything drawn at random.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything drawn at random.")]
 ExitRateOption = Annotated[
     float, typer.Option("--exit-rate", min=0.0, max=1.0, help="Share of images that exit early, 0 to 1.")
 ]
-ThresholdOption = Annotated[
-    float | None,
-    typer.Option("--threshold", min=0.0, max=1.0, help="Confidence from which an image exits early, 0 to 1."),
+ThresholdsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--threshold",
+        metavar="X[,X...]",
+        help="Exit threshold: one for all stages, or one for each but the last. Confidence and margin exit at or above "
+        "it, entropies below it.",
+    ),
+]
+CriterionOption = Annotated[
+    Literal["confidence", "margin", "entropy", "top10-entropy"] | None,
+    typer.Option("--criterion", help="What the threshold is compared with. [default: the method's own]"),
+]
+PolicyOption = Annotated[
+    list[str] | None,
+    typer.Option("--policy", metavar="[MODEL=]FILE", help="Exit policy: a policy.json of lfvit sweep-threshold."),
 ]
 
 
+def exit_thresholds(text: str, option: str) -> tuple[float, ...]:
+    """Return the numbers of a list such as ``0.7,0.6``, in its order.
+
+    Raises:
+        typer.BadParameter: where a part is not a finite number of at least 0 (exit code 2).
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(0 <= number < math.inf for number in numbers):
+        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 0.76 or 0.7,0.6", param_hint=option)
+    return numbers
+
+
 def positive_integers(text: str, option: str) -> tuple[int, ...]:
-    """Return the numbers of a list such as ``1,32,256``, in its order and without repeats.
+    """Return the numbers of a list such as ``1,32,256``, at most a million each, in its order and without repeats.
 
     Args:
         text: Positive integers with commas between.
         option: The option that the text came with, such as ``--batch-size``.
 
     Raises:
-        typer.BadParameter: Where a part is no positive integer (exit code 2).
+        typer.BadParameter: where a part is not a positive integer (exit code 2).
     """
-    numbers = tuple(int(part) if part.strip().isdecimal() else 0 for part in text.split(","))
-    if min(numbers) < 1:
-        raise typer.BadParameter(f"{text!r} is no list of positive integers such as 1,32,256", param_hint=option)
+    numbers = tuple(int(part) if part.strip().isdecimal() and len(part) < 10 else 0 for part in text.split(","))
+    if not all(1 <= number <= MOST_IMAGES for number in numbers):
+        raise typer.BadParameter(f"{text!r} is not a list of positive integers such as 1,32,256", param_hint=option)
     return tuple(dict.fromkeys(numbers))
 
 
@@ -60,7 +106,7 @@ def shares(text: str, option: str) -> tuple[float, ...]:
     """Return the numbers of a list such as ``0,0.5,1``, each from 0 to 1, in its order and without repeats.
 
     Raises:
-        typer.BadParameter: Where a part is no such number (exit code 2).
+        typer.BadParameter: where a part is no such number (exit code 2).
     """
     try:
         numbers = tuple(float(part) for part in text.split(","))
@@ -68,7 +114,7 @@ def shares(text: str, option: str) -> tuple[float, ...]:
         numbers = (math.nan,)
     # Written so that a NaN, which compares as false, is refused.
     if not all(0 <= number <= 1 for number in numbers):
-        raise typer.BadParameter(f"{text!r} is no list of numbers from 0 to 1 such as 0,0.5,1", param_hint=option)
+        raise typer.BadParameter(f"{text!r} is not a list of numbers from 0 to 1 such as 0,0.5,1", param_hint=option)
     return tuple(dict.fromkeys(numbers))
 
 

@@ -5,7 +5,8 @@ import numpy as np
 from lfvit_cli.figures.page import Box, Page, Weight
 from lfvit_cli.figures.style import FAINT, INK, MUTED, colour
 from lfvit_cli.figures.verdicts import gmacs, mark, probability
-from lfvit_cli.measure.looks import Look
+from lfvit_cli.looks.look import Look, StageLook
+from lfvit_cli.policies import Criterion, ExitPolicy
 
 SLOT = 0.25
 HEADING = 0.3
@@ -16,7 +17,7 @@ _SIZE = 9.5
 
 def answers_height(look: Look) -> float:
     """How high :func:`draw_answers` draws, in inches."""
-    return HEADING + SLOT * max(len(stage.top) for stage in look.stages) + (0.3 if look.threshold is not None else 0.0)
+    return HEADING + SLOT * max(len(stage.top) for stage in look.stages) + (0.3 if look.policy is not None else 0.0)
 
 
 def draw_answers(page: Page, look: Look, index: int, left: float, top: float, width: float) -> None:
@@ -53,8 +54,8 @@ def draw_answers(page: Page, look: Look, index: int, left: float, top: float, wi
             page.rectangle(bar, fc="white", ec=MUTED, lw=0.6, hatch="////", zorder=2)
         value = probability(answer.probability)
         page.text(left + width, middle, value, _SIZE, room=1.0, align="right", weight=weight, colour=tone)
-    if look.threshold is not None and index < len(look.stages) - 1:
-        _draw_threshold(page, look.threshold, bars)
+    if look.policy is not None and index < len(look.stages) - 1:
+        _draw_exit(page, look.policy, index, stage, bars)
 
 
 def _heading(look: Look, index: int) -> str:
@@ -66,8 +67,15 @@ def _heading(look: Look, index: int) -> str:
     return f"{stage.name}: {'its answer stands' if index == look.answered else 'not sure enough, go on'}"
 
 
-def _draw_threshold(page: Page, threshold: float, bars: Box) -> None:
-    x = bars.left + threshold * bars.width
+def _draw_exit(page: Page, policy: ExitPolicy, index: int, stage: StageLook, bars: Box) -> None:
+    """The threshold: across the bars where they show what is compared with it, else in words."""
+    threshold = policy.thresholds[index]
+    if policy.criterion is not Criterion.CONFIDENCE:
+        rule = "below" if policy.criterion.exits_below else "from"
+        text = f"{policy.criterion} {stage.value:.2f}, exit {rule} {threshold:g}"
+        page.text(bars.right, bars.bottom + 0.16, text, 9, room=3.0, align="right", colour=INK)
+        return
+    x = bars.left + min(threshold, 1.0) * bars.width
     page.lines(
         [[(x, bars.top - 0.05), (x, bars.bottom + 0.05)]], colors=INK, lw=1.3, linestyles=[(0, (4, 2))], zorder=4
     )
@@ -97,11 +105,13 @@ def draw_cost(page: Page, look: Look, left: float, top: float, width: float, mos
 
 
 def name_costs(page: Page, look: Look, left: float, middle: float, width: float) -> None:
-    """Write the stages and their MACs below a bar of all stages' MACs."""
+    """Write the stages and their MACs below a bar of all stages' MACs, those that there is room for."""
     start = free = left
     for stage in look.stages:
         text = f"{stage.name} {gmacs(stage.macs)}{'' if stage.needed else ' saved'}"
         place = max(start, free)
-        written = page.text(place, middle, text, 9, room=max(left + width - place, 0.0), colour=MUTED)
-        free = place + page.width_of(written, 9) + 0.12
+        room = left + width - place
+        if len(look.stages) <= 2 or page.width_of(text, 9) <= room:
+            written = page.text(place, middle, text, 9, room=max(room, 0.0), colour=MUTED)
+            free = place + page.width_of(written, 9) + 0.12
         start += stage.macs * width / look.most_macs

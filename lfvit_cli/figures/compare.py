@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from lfvit_cli.figures.bars import answers_height, draw_answers, draw_cost
 from lfvit_cli.figures.page import Box, Page, page
 from lfvit_cli.figures.panels import CAPTION, GAP, MARGIN, WIDTH, draw_footer, draw_header, footer_height
-from lfvit_cli.figures.regions import draw_focus, draw_location, draw_photo, draw_pruning, draw_seen
+from lfvit_cli.figures.regions import draw_choice, draw_photo
 from lfvit_cli.figures.style import MUTED
 from lfvit_cli.figures.verdicts import spent
-from lfvit_cli.measure.looks import Look
+from lfvit_cli.looks.look import Look
 
 _COLUMNS = 4
 _SIDE = (WIDTH - 2 * MARGIN - (_COLUMNS - 1) * GAP) / _COLUMNS
@@ -44,7 +44,7 @@ def draw_comparison(looks: Sequence[Look]) -> Figure:
 def _draw_card(sheet: Page, look: Look, box: Box, answers: float, most: int) -> None:
     """Draw one network: its choice in the box, its answer and its cost below."""
     sheet.text(box.left, box.top - 0.13, look.model, 10, room=box.width, weight="bold", keep_end=True)
-    choice = _draw_choice(sheet, look, box)
+    choice = draw_choice(sheet, look, box)
     sheet.text(box.left, box.bottom + 0.17, choice, 9, room=box.width, colour=MUTED)
     top = box.bottom + _NOTE
     draw_answers(sheet, look, look.answered, box.left, top, box.width)
@@ -61,20 +61,3 @@ def _title(looks: Sequence[Look]) -> str:
     return f"{len(looks)} networks answer " + ", ".join(
         f"{name} ({times})" if len(votes) > 1 else name for name, times in votes
     )
-
-
-def _draw_choice(sheet: Page, look: Look, box: Box) -> str:
-    """Draw what the standing answer rests on, and say it in words."""
-    if look.region is not None:
-        region = look.region
-        if look.answered == 0:
-            draw_location(sheet, look, region, box)
-            return f"{region.grid**2} coarse tokens; focus not run"
-        draw_focus(sheet, look, region, box)
-        return f"{len(region.fine_tokens)} fine and {len(region.coarse_cells)} coarse tokens"
-    if look.prunings:
-        last = look.prunings[-1]
-        draw_pruning(sheet, look, last, box)
-        return f"{len(last.kept)} of {last.grid**2} patches left"
-    draw_seen(sheet, look, box)
-    return f"all of {look.pixels.shape[0]} x {look.pixels.shape[1]} px"

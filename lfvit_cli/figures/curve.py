@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from lfvit_cli.analysis.operating_points import OperatingPoint
 from lfvit_cli.analysis.references import ReferencePoint
 from lfvit_cli.analysis.sweep import CurvePoint, Sweep
+from lfvit_cli.evaluation.authors_curve import AuthorsCurve
 from lfvit_cli.figures.labels import Label, place_labels
 from lfvit_cli.figures.style import INK, MUTED, colour, marker, styled
-from lfvit_cli.measure.authors_curve import AuthorsCurve
 
 # More corners than this cannot be seen, and only swell the SVG.
 _CORNERS = 600

@@ -9,7 +9,7 @@ from lfvit_cli.figures.compare import draw_comparison
 from lfvit_cli.figures.panels import draw_panel
 from lfvit_cli.figures.sheet import PHOTOS_A_SHEET, draw_sheet
 from lfvit_cli.figures.style import render
-from lfvit_cli.measure.looks import Look
+from lfvit_cli.looks.look import Look
 
 SHEET = "contact-sheet"
 # File systems end at 255 bytes, of which the ending of a temporary file takes some.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lfvit_cli.figures.style import MUTED, colour, styled
 
 if TYPE_CHECKING:
-    from lfvit_cli.measure.speed_record import BenchRecord, BenchRow, RawTimings
+    from lfvit_cli.bench.record import BenchRecord, BenchRow, RawTimings
 
 BINS = 60
 SHOWN = 99.5  # percentile beyond which a hiccup of the machine would flatten the picture
@@ -29,18 +29,21 @@ def latency_figure(record: "BenchRecord") -> Figure | None:
         panels = figure.subplots(len(pairs), 1, squeeze=False, sharex=True).flat
         for axes, (row, raw) in zip(panels, pairs, strict=True):
             _draw(axes, row, raw, edges)
-        figure.axes[-1].set_xlabel("milliseconds an image")
+        figure.axes[-1].set_xlabel("milliseconds per image")
         title = f"Latency at batch 1 on {record.device_name}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     return figure
 
 
 def _draw(axes: Axes, row: "BenchRow", raw: "RawTimings", edges: NDArray[np.float64]) -> None:
-    milliseconds, exited = 1000 * np.concatenate(raw.seconds), np.concatenate(raw.exited).astype(bool)
-    if row.threshold is None:
+    milliseconds, stage = 1000 * np.concatenate(raw.seconds), np.concatenate(raw.answered).argmax(axis=1)
+    if row.policy is None:
         shown = [(milliseconds, MUTED, "all images")]
     else:
-        shown = [(milliseconds[exited], colour(0), "exited early"), (milliseconds[~exited], colour(1), "went on")]
+        shown = [
+            (milliseconds[stage == index], colour(index), f"answered by {name}")
+            for index, name in enumerate(row.stages)
+        ]
     shown = [(values, tint, name) for values, tint, name in shown if len(values)]
     axes.hist(
         [values for values, _, _ in shown],

@@ -1,41 +1,132 @@
 """One photo and one network on one page: what it saw, where it looked, what it answered, what that cost."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
 from lfvit_cli.figures.bars import answers_height, draw_answers, draw_cost, name_costs
 from lfvit_cli.figures.page import Box, Page, page
 from lfvit_cli.figures.regions import (
-    attention_shares,
-    draw_attention,
-    draw_focus,
+    count_tokens,
+    draw_heat,
     draw_photo,
-    draw_pruning,
+    draw_regions,
     draw_seen,
+    draw_tokens,
     heat_colours,
+    heat_shares,
 )
 from lfvit_cli.figures.style import INK, MUTED, colour
 from lfvit_cli.figures.verdicts import effect, mark, spent, title
-from lfvit_cli.measure.looks import Look, RegionLook
+from lfvit_cli.looks.look import HeatLook, Look, StageLook, TokensLook
 
 MARGIN, GAP, ROW_GAP = 0.25, 0.2, 0.35
 # In pixels of the PNG a multiple of the patches a side of the usual grid.
 PICTURE = 3.5
-WIDTH = 3 * PICTURE + 2 * GAP + 2 * MARGIN
+COLUMNS = 3
+WIDTH = COLUMNS * PICTURE + (COLUMNS - 1) * GAP + 2 * MARGIN
 HEADER, CAPTION, NOTE = 0.95, 0.3, 0.55
 NOTE_MIDDLE = 0.18
 _A_ROW = 4
+# Beside the photo at most so many pictures of each kind.
+MOST_HEATS, MOST_TOKENS = 2, 4
+FACTS = 1.75  # inches: cost and four lines
+
+
+class View(NamedTuple):
+    """One picture of a panel.
+
+    Attributes:
+        caption: above it.
+        note: below it.
+        draw: draws it into a box.
+        heat: where it is a heat map, which then has a scale below it.
+    """
+
+    caption: str
+    note: str
+    draw: Callable[[Page, Box], object]
+    heat: HeatLook | None = None
 
 
 def draw_panel(look: Look) -> Figure:
-    """Draw what one network saw in one photo, and decided."""
-    if look.region is not None:
-        return _region_panel(look, look.region)
-    if look.prunings:
-        return _pruning_panel(look)
-    return _plain_panel(look)
+    """Draw what one network saw in one photo, and decided: the photo, its traces, its answers and its cost."""
+    shown = [None, *views(look)]
+    columns = COLUMNS if len(shown) <= COLUMNS else _A_ROW
+    side = (WIDTH - 2 * MARGIN - (columns - 1) * GAP) / columns
+    rows = math.ceil(len(shown) / columns)
+    answers = HEADER + rows * (CAPTION + side) + (rows - 1) * ROW_GAP + NOTE
+    slots = min(_A_ROW, 1 + len(look.stages)) if len(look.stages) > 1 else COLUMNS
+    room = (WIDTH - 2 * MARGIN - (slots - 1) * GAP) / slots
+    lines = math.ceil((1 + len(look.stages)) / slots)
+    line_height = max(answers_height(look), FACTS) + 0.15
+    with page(WIDTH, answers + lines * line_height + footer_height(look)) as sheet:
+        _draw_header(sheet, look)
+        for place, view in enumerate(shown):
+            box = _picture(place % columns, place // columns, side)
+            if view is None:
+                _draw_photo(sheet, look, box)
+            else:
+                _draw_view(sheet, view, box)
+        _draw_facts(sheet, look, MARGIN, answers, room)
+        for index in range(len(look.stages)):
+            line, column = divmod(index + 1, slots)
+            left = MARGIN + column * (room + GAP)
+            draw_answers(sheet, look, index, left, answers + line * line_height, room)
+        draw_footer(sheet, look)
+    return sheet.figure
+
+
+def views(look: Look) -> list[View]:
+    """The pictures of what a network saw, beside the photo: of its traces, or of the pixels alone."""
+    heats = [_heat_view(look, stage, heat) for stage, heat in look.traces(HeatLook)]
+    tokens = look.traces(TokensLook)
+    if len(tokens) > MOST_TOKENS:
+        # The first, the last, and some between.
+        chosen = sorted({round(place * (len(tokens) - 1) / (MOST_TOKENS - 1)) for place in range(MOST_TOKENS)})
+        tokens = [tokens[place] for place in chosen]
+    found = heats[:MOST_HEATS] + [_tokens_view(look, stage, trace) for stage, trace in tokens]
+    if found:
+        return found
+    height, width = look.pixels.shape[:2]
+    caption = f"what the network sees: {height} x {width} pixels"
+    return [View(caption, "", lambda sheet, box: _draw_seen_with_regions(sheet, look, box))]
+
+
+def _heat_view(look: Look, stage: StageLook, heat: HeatLook) -> View:
+    caption = f"{_named(look, stage)}{heat.name}{_skipped(stage)}"
+    return View(caption, "", lambda sheet, box: draw_heat(sheet, look, heat, box), heat)
+
+
+def _tokens_view(look: Look, stage: StageLook, tokens: TokensLook) -> View:
+    caption = f"{_named(look, stage)}{tokens.name}" if tokens.name not in ("", stage.name) else stage.name
+    note = count_tokens(tokens)
+    return View(f"{caption}{_skipped(stage)}", note, lambda sheet, box: draw_tokens(sheet, look, tokens, box))
+
+
+def _named(look: Look, stage: StageLook) -> str:
+    return f"{stage.name}: " if len(look.stages) > 1 else ""
+
+
+def _skipped(stage: StageLook) -> str:
+    return "" if stage.needed else " (not run)"
+
+
+def _draw_seen_with_regions(sheet: Page, look: Look, box: Box) -> None:
+    draw_seen(sheet, look, box)
+    draw_regions(sheet, look, box)
+
+
+def _draw_view(sheet: Page, view: View, box: Box) -> None:
+    view.draw(sheet, box)
+    _caption(sheet, box, view.caption)
+    if view.heat is not None:
+        _draw_scale(sheet, box, view.heat)
+    elif view.note:
+        _note(sheet, box, view.note)
 
 
 def draw_header(sheet: Page, heading: str, look: Look, *, room: float, verdict: bool = True) -> None:
@@ -65,64 +156,6 @@ def draw_footer(sheet: Page, *looks: Look) -> None:
         )
 
 
-def _region_panel(look: Look, region: RegionLook) -> Figure:
-    bottom = HEADER + CAPTION + PICTURE
-    answers = bottom + NOTE
-    with page(WIDTH, answers + answers_height(look) + footer_height(look)) as sheet:
-        _draw_header(sheet, look)
-        photo, location, focus = (_picture(column, 0, PICTURE) for column in range(3))
-        _draw_photo(sheet, look, photo)
-        draw_attention(sheet, look, region, location)
-        _caption(sheet, location, "location: where the class token looks")
-        _draw_scale(sheet, location, region)
-        draw_focus(sheet, look, region, focus)
-        skipped = "" if look.stages[-1].needed else " (not run)"
-        _caption(sheet, focus, f"focus{skipped}: {region.size} x {region.size} region, refined")
-        tokens = f"{len(region.fine_tokens)} fine tokens (bright) and {len(region.coarse_cells)} coarse (dimmed)"
-        _note(sheet, focus, tokens)
-        _draw_facts(sheet, look, photo.left, answers, PICTURE)
-        for index, place in ((0, location), (len(look.stages) - 1, focus)):
-            draw_answers(sheet, look, index, place.left, answers, PICTURE)
-        draw_footer(sheet, look)
-    return sheet.figure
-
-
-def _pruning_panel(look: Look) -> Figure:
-    boxes = 1 + len(look.prunings)
-    columns = min(_A_ROW, boxes)
-    side = (WIDTH - 2 * MARGIN - (columns - 1) * GAP) / columns
-    rows = math.ceil(boxes / columns)
-    answers = HEADER + rows * (CAPTION + side) + (rows - 1) * ROW_GAP + NOTE
-    with page(WIDTH, answers + answers_height(look) + footer_height(look)) as sheet:
-        _draw_header(sheet, look)
-        first, *others = (_picture(place % columns, place // columns, side) for place in range(boxes))
-        _draw_photo(sheet, look, first)
-        for number, (pruning, box) in enumerate(zip(look.prunings, others, strict=True), start=1):
-            draw_pruning(sheet, look, pruning, box)
-            _caption(sheet, box, f"pruning {number}: {len(pruning.kept)} of {pruning.grid**2} kept")
-        _draw_facts(sheet, look, MARGIN, answers, PICTURE)
-        draw_answers(sheet, look, 0, MARGIN + PICTURE + GAP, answers, 1.4 * PICTURE)
-        draw_footer(sheet, look)
-    return sheet.figure
-
-
-def _plain_panel(look: Look) -> Figure:
-    answers = HEADER + CAPTION
-    with page(WIDTH, answers + PICTURE + NOTE + footer_height(look)) as sheet:
-        _draw_header(sheet, look)
-        photo, seen, third = (_picture(column, 0, PICTURE) for column in range(3))
-        _draw_photo(sheet, look, photo)
-        draw_seen(sheet, look, seen)
-        _caption(sheet, seen, f"what the network sees: {look.pixels.shape[0]} x {look.pixels.shape[1]} pixels")
-        top = answers
-        for index in range(len(look.stages)):
-            draw_answers(sheet, look, index, third.left, top, PICTURE)
-            top += answers_height(look) + 0.1
-        _draw_facts(sheet, look, third.left, top + 0.1, PICTURE)
-        draw_footer(sheet, look)
-    return sheet.figure
-
-
 def _picture(column: int, row: int, side: float) -> Box:
     """Where a picture goes on a panel; its caption stands above."""
     return Box(MARGIN + column * (side + GAP), HEADER + CAPTION + row * (CAPTION + side + ROW_GAP), side, side)
@@ -144,12 +177,14 @@ def _draw_facts(sheet: Page, look: Look, left: float, top: float, width: float) 
     sheet.text(left, top + 0.1, spent(look), 10, room=width, weight="bold")
     first_fact = top + 0.36
     if len(look.stages) > 1:
-        draw_cost(sheet, look, left, top + 0.34, width)
-        name_costs(sheet, look, left, top + 0.66, width)
-        first_fact = top + 1.0
+        draw_cost(sheet, look, left, top + 0.26, width)
+        name_costs(sheet, look, left, top + 0.58, width)
+        first_fact = top + 0.86
     weights = "random weights" if look.checkpoint is None else Path(look.checkpoint).name
-    for line, fact in enumerate(filter(None, (look.model, weights, effect(look)))):
-        sheet.text(left, first_fact + 0.24 * line, fact, 9.5, room=width, colour=MUTED, keep_end=True)
+    for line, fact in enumerate(filter(None, (look.model, weights, look.knows, effect(look)))):
+        # Of names the ends tell most.
+        keep_end = fact in (look.model, weights)
+        sheet.text(left, first_fact + 0.24 * line, fact, 9.5, room=width, colour=MUTED, keep_end=keep_end)
 
 
 def _caption(sheet: Page, box: Box, text: str) -> None:
@@ -160,10 +195,10 @@ def _note(sheet: Page, box: Box, text: str) -> None:
     sheet.text(box.left, box.bottom + NOTE_MIDDLE, text, 9, room=box.width, colour=MUTED)
 
 
-def _draw_scale(sheet: Page, box: Box, region: RegionLook) -> None:
+def _draw_scale(sheet: Page, box: Box, heat: HeatLook) -> None:
     """The heat map's colours below it, with what they stand for."""
-    shares = attention_shares(region)
-    words, least, most = "attention per cell", f"{shares.min():.1f} %", f"{shares.max():.1f} %"
+    shares = heat_shares(heat)
+    words, least, most = "share per cell", f"{shares.min():.1f} %", f"{shares.max():.1f} %"
     _note(sheet, box, words)
     gap, middle = 0.08, box.bottom + NOTE_MIDDLE
     left = box.left + sheet.width_of(words, 9) + 2 * gap

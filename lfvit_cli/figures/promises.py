@@ -13,7 +13,7 @@ from lfvit_cli.figures.scaling import LONG_NAME
 from lfvit_cli.figures.style import MUTED, colour, marker, styled
 
 if TYPE_CHECKING:
-    from lfvit_cli.measure.speed_record import BenchRecord, BenchRow
+    from lfvit_cli.bench.record import BenchRecord, BenchRow
 
 ROOM = 1.15  # factor of empty space around the points
 PANEL, FOOT = 3.6, 1.1

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from lfvit_cli.figures.style import MUTED, colour, marker, styled
 
 if TYPE_CHECKING:
-    from lfvit_cli.measure.speed_record import BenchRecord
+    from lfvit_cli.bench.record import BenchRecord
 
 LONG_NAME = 36  # characters, beyond which two names do not fit side by side
 LINES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 4)))

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from lfvit_cli.figures.page import Box, Page, page
 from lfvit_cli.figures.panels import MARGIN, WIDTH, draw_footer, footer_height
-from lfvit_cli.figures.regions import REGION, draw_outline, draw_pruning, draw_seen, region_box
+from lfvit_cli.figures.regions import draw_regions, draw_seen, draw_tokens
 from lfvit_cli.figures.style import MUTED, colour
 from lfvit_cli.figures.texts import fitted, width
 from lfvit_cli.figures.verdicts import gmacs, mark, probability
-from lfvit_cli.measure.looks import Look
+from lfvit_cli.looks.look import Look, TokensLook
 
 COLUMNS, ROWS = 6, 7
 PHOTOS_A_SHEET = COLUMNS * ROWS
@@ -61,11 +61,11 @@ def draw_sheet(looks: Sequence[Look]) -> Figure:
 
 def _draw_header(sheet: Page, looks: Sequence[Look]) -> None:
     first = looks[0]
-    threshold = "" if first.threshold is None else f", exit from {first.threshold:g}"
+    policy = "" if first.policy is None else f", exit at {first.policy}"
     macs = gmacs(sum(look.macs for look in looks) / len(looks))
     title = f"{len(looks)} photos, {macs} GMACs each on average"
     sheet.text(MARGIN, 0.34, title, 15, room=sheet.width / 2, weight="bold")
-    about = f"{first.model}{threshold}"
+    about = f"{first.model}{policy}"
     sheet.text(sheet.width - MARGIN, 0.34, about, 10, room=sheet.width / 2 - 0.5, align="right", colour=MUTED)
     left = MARGIN
     for each, times in Counter(map(decision, looks)).most_common():
@@ -76,12 +76,12 @@ def _draw_header(sheet: Page, looks: Sequence[Look]) -> None:
 
 
 def _draw_look(sheet: Page, look: Look, box: Box) -> None:
-    if look.prunings:
-        draw_pruning(sheet, look, look.prunings[-1], box)
+    draw_seen(sheet, look, box)
+    tokens = look.traces(TokensLook)
+    if tokens and (tokens[-1][1].owner < 0).any():
+        draw_tokens(sheet, look, tokens[-1][1], box)
     else:
-        draw_seen(sheet, look, box)
-    if look.region is not None:
-        draw_outline(sheet, region_box(look.region, box), 1.6, REGION)
+        draw_regions(sheet, look, box, 1.6)
     how = decision(look)
     sheet.rectangle(box, fill=False, ec=how.colour, lw=3.5, joinstyle="miter")
     _draw_badge(sheet, box.left, box.top, how)

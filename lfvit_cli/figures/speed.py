@@ -15,7 +15,7 @@ from lfvit_cli.figures.labels import Label, place_labels
 from lfvit_cli.figures.style import MUTED, colour, marker, styled
 
 if TYPE_CHECKING:
-    from lfvit_cli.measure.speed_record import BenchRecord, BenchRow
+    from lfvit_cli.bench.record import BenchRecord, BenchRow
 
 PANEL = (4.4, 3.8)
 FOOT = 1.4
@@ -69,7 +69,7 @@ def _draw(axes: Axes, rows: Sequence["BenchRow"], reference: str) -> None:
         axis.set_ticks(_ticks(*limits))
         axis.set_ticks([], minor=True)
         axis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set(xlabel="GMACs an image, at the measured exit rate", ylabel="images/s")
+    axes.set(xlabel="GMACs per image, at the measured exit rate", ylabel="images/s")
     axes.set_title(f"batch {rows[0].batch_size}, {rows[0].dtype}", fontsize=10)
 
 
@@ -129,7 +129,7 @@ def _title(record: "BenchRecord") -> str:
 
 
 def _circumstances(record: "BenchRecord") -> str:
-    rates = {f"{row.exit_rate:.2f}" for row in record.rows if row.threshold is not None}
+    rates = {f"{row.exit_rate:.2f}" for row in record.rows if row.policy is not None}
     exits = f"measured exit rate {', '.join(sorted(rates))}; " if rates else ""
     threads = record.environment.device.threads if record.environment.device else None
     how = f"{exits}{_weights(record)}{threads} threads"

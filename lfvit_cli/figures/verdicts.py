@@ -1,7 +1,10 @@
 """A network's decision about one photo, in words."""
 
-from lfvit_cli.figures.texts import fitted, width
-from lfvit_cli.measure.looks import Answer, Look, StageLook
+from itertools import chain, zip_longest
+
+from lfvit_cli.figures.page import drawable, fitted, width
+from lfvit_cli.looks.look import Answer, Look, StageLook
+from lfvit_cli.policies import Criterion
 
 RIGHT, WRONG = "✓", "✗"
 _MOST_DIGITS = 7
@@ -15,29 +18,33 @@ def title(look: Look, room: float, size: float) -> str:
         room: in inches.
         size: of the text, in points; it is bold.
     """
-    first, last = look.stages[0], look.stages[look.answered]
-    answers: tuple[Answer, ...] = (look.answer,)
-    if len(look.stages) == 1:
-        words = f"Answer: {{}}, {_plain(look.answer)}"
-    elif look.answered == 0:
-        words = f"Answered after {first.name}: {{}}, {comparison(look, first)}"
-    else:
-        doubt = f"{first.name.capitalize()} unsure ({{}}, {comparison(look, first)})"
-        words, answers = f"{doubt}; {last.name} answers {{}}, {_plain(last.best)}", (first.best, last.best)
-    rest = room - width(words.replace("{}", ""), size, "bold")
-    return words.format(*(fitted(answer.name, rest / len(answers), size, "bold") for answer in answers))
+    *unsure, last = look.stages[: look.answered + 1]
+    after = f" after {last.name}" if len(look.stages) > 1 else ""
+    parts, names = [f"Answered{after}: ", f", {comparison(look, last)}"], [look.answer.name]
+    if len(unsure) == 1:
+        parts[-1] += f"; {unsure[0].name} was not sure: "
+        parts.append(f", {comparison(look, unsure[0])}")
+        names.append(unsure[0].best.name)
+    elif unsure:
+        parts[-1] += f"; the {len(unsure)} stages before it were not sure"
+    rest = room - width(drawable("".join(parts)), size, "bold")
+    shown = (fitted(name, rest / len(names), size, "bold") for name in names)
+    return "".join(chain.from_iterable(zip_longest(parts, shown, fillvalue="")))
 
 
 def comparison(look: Look, stage: StageLook) -> str:
-    """A stage's confidence against the threshold, with as many digits as it takes to be true."""
-    threshold = f"{look.threshold or 0.0:g}"
-    stands = stage is look.stages[look.answered]
-    sign = "≥" if stands else "<"
+    """What a stage's exit was decided by, against its threshold, with as many digits as it takes to be true."""
+    if look.policy is None or stage.value is None:
+        return probability(stage.best.probability)
+    criterion, threshold = look.policy.criterion, look.policy.thresholds[look.stages.index(stage)]
+    stands = bool(criterion.exits(stage.value, threshold))
+    sign = ("<" if stands else "≥") if criterion.exits_below else ("≥" if stands else "<")
+    named = "" if criterion is Criterion.CONFIDENCE else f"{criterion} "
     for digits in range(2, _MOST_DIGITS):
-        shown = f"{stage.best.probability:.{digits}f}"
-        if (float(shown) >= float(threshold)) is stands:
-            return f"{shown} {sign} {threshold}"
-    return f"just {sign} {threshold}"
+        shown = f"{stage.value:.{digits}f}"
+        if bool(criterion.exits(float(shown), float(f"{threshold:g}"))) is stands:
+            return f"{named}{shown} {sign} {threshold:g}"
+    return f"{named}just {sign} {threshold:g}"
 
 
 def probability(value: float) -> str:
@@ -64,15 +71,12 @@ def mark(look: Look, answer: Answer) -> str:
 
 
 def effect(look: Look) -> str | None:
-    """What the later stages did to the first answer; None where one stage answered, or no label is known."""
-    if look.label is None or look.answered == 0:
+    """What the stage that answers did to the answers before it; None where there are none, or no label is known."""
+    *earlier, last = look.stages[: look.answered + 1]
+    if look.label is None or not earlier:
         return None
-    before, after = look.stages[0].best.index == look.label, bool(look.right)
-    later = look.stages[look.answered].name
+    before, after = any(stage.best.index == look.label for stage in earlier), bool(look.right)
+    later = last.name
     if before == after:
         return f"{later} {'confirms a right' if after else 'does not correct a wrong'} answer"
     return f"{later} {'corrects a wrong' if after else 'spoils a right'} answer"
-
-
-def _plain(answer: Answer) -> str:
-    return probability(answer.probability)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
-from lfvit_cli.images.errors import ImagesError
+from lfvit_cli.errors import ImagesError
 
 _FORMATS = "Give a text file with one class folder a line, or a .json file {class folder: index}, each index once."
 _MOST_CLASSES = 1_000_000

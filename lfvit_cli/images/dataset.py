@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lfvit_cli.errors import UnreadableImageError
 from lfvit_cli.images.decode import open_image
-from lfvit_cli.images.errors import UnreadableImageError
 from lfvit_cli.images.listing import Listing
 from lfvit_cli.images.transforms import TransformSettings, build_pixel_transform
 

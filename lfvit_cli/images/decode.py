@@ -9,7 +9,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from lfvit_cli.images.errors import UnreadableImageError
+from lfvit_cli.errors import UnreadableImageError
 
 # Pillow goes by content, not by name: of a photo's formats, none hands the file to another program, as EPS would.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")

@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from lfvit_cli.images.errors import ImagesError
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.listing import Listing
 

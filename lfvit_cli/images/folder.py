@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.classes import class_names_by_index, read_class_map
-from lfvit_cli.images.errors import ImagesError
 from lfvit_cli.images.listing import UNLABELLED, Listing
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lfvit_cli.errors import ImagesError, UnreadableImageError
 from lfvit_cli.images.decode import decode_image, pillow_warnings_ignored
-from lfvit_cli.images.errors import ImagesError, UnreadableImageError
 from lfvit_cli.images.listing import Listing
 from lfvit_cli.images.sampling import sample
 from lfvit_cli.images.transforms import TransformSettings, build_pixel_transform

@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 
-from lfvit_cli.images.errors import ImagesError
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.listing import Listing
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader, Dataset
 
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.dataset import Batch, ImageDataset, Item, collate_readable
-from lfvit_cli.images.errors import ImagesError
 from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.sampling import sample
 from lfvit_cli.images.timm_datasets import Stream, StreamedBatches, is_timm_dataset, open_timm_dataset

@@ -14,10 +14,10 @@ from timm.data import ImageDataset as TimmImageDataset
 from timm.data import create_dataset
 from torch.utils.data import Dataset, IterableDataset
 
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.classes import class_names_by_index, read_class_map
 from lfvit_cli.images.dataset import Batch, Item, collate_readable
 from lfvit_cli.images.decode import decode_image, open_image, pillow_warnings_ignored, to_rgb
-from lfvit_cli.images.errors import ImagesError
 from lfvit_cli.images.listing import UNLABELLED
 from lfvit_cli.images.sampling import choose
 from lfvit_cli.images.transforms import TransformSettings, build_pixel_transform

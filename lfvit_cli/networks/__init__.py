@@ -1,5 +1,7 @@
-"""The networks: tensors in, tensors out; importing this registers them with timm."""
+"""The networks: tensors in, tensors out; importing this registers every method with timm."""
 
-from lfvit_cli.networks import registry
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = ["registry"]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

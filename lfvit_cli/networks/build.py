@@ -1,4 +1,4 @@
-"""From ``NAME[:key=value,...]`` to a staged network, with or without a checkpoint."""
+"""From ``NAME[:key=value,...]`` to a network, with or without a checkpoint."""
 
 import ast
 import difflib
@@ -10,10 +10,10 @@ import timm
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from lfvit_cli.errors import KeywordError, NetworkError, UnknownModelError, first_line
 from lfvit_cli.networks.checkpoints import head_classes, load_checkpoint
-from lfvit_cli.networks.errors import KeywordError, NetworkError, UnknownModelError, first_line
-from lfvit_cli.networks.registry import NETWORKS
-from lfvit_cli.networks.staged import SingleStage, StagedNetwork
+from lfvit_cli.networks.method import method_of
+from lfvit_cli.networks.stages import stages_of
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
@@ -30,7 +30,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     for part in re.split(r",(?![^(\[]*[)\]])", rest) if rest else ():
         key, equals, value = part.partition("=")
         if not (equals and key.strip() and value.strip()):
-            raise KeywordError(f"{part!r} in {spec!r} is no key=value", "Write NAME:key=value,key=value.")
+            raise KeywordError(f"{part!r} in {spec!r} is not key=value", "Write NAME:key=value,key=value.")
         keywords[key.strip()] = _literal(value.strip())
     return name.strip(), keywords
 
@@ -43,9 +43,9 @@ def _literal(text: str) -> Any:
 
 
 def build(spec: str, *, checkpoint: str | None = None, num_classes: int | None = None) -> nn.Module:
-    """A network as the rest of the package uses it: an ``nn.Module`` in evaluation mode, satisfying StagedNetwork.
+    """A network in evaluation mode; what its stages are, :func:`lfvit_cli.networks.stages.stages_of` tells.
 
-    Any timm classifier with a fixed input size may be named; it has the single stage ``full``.
+    Any timm classifier with a fixed input size may be named.
 
     Args:
         spec: ``NAME[:key=value,...]``.
@@ -56,6 +56,7 @@ def build(spec: str, *, checkpoint: str | None = None, num_classes: int | None =
     Raises:
         UnknownModelError: no such name.
         KeywordError: keywords that the network does not take, or values that describe none.
+        NetworkError: a network from outside that does not say what images it takes.
         CheckpointError: the checkpoint does not fit.
     """
     name, keywords = parse_spec(spec)
@@ -66,27 +67,44 @@ def build(spec: str, *, checkpoint: str | None = None, num_classes: int | None =
     if checkpoint is not None and "num_classes" not in keywords:
         classes = head_classes(checkpoint)
         keywords |= {"num_classes": classes} if classes else {}
-    model = _create(spec, name, keywords)
+    network = _create(spec, name, keywords)
+    _settle_size(name, network, keywords)
+    stages_of(network)
     if checkpoint is not None:
-        load_checkpoint(model, checkpoint)
-    network: nn.Module = model if isinstance(model, StagedNetwork) else SingleStage(model, _input_side(model))
+        load_checkpoint(network, checkpoint)
     return network.eval()
 
 
 def count_classes(network: nn.Module) -> int:
     """Classes that a built network answers."""
-    model: Any = network.model if isinstance(network, SingleStage) else network
-    return int(model.num_classes)
+    answering: Any = network
+    return int(answering.num_classes)
+
+
+def image_size(network: nn.Module) -> int:
+    """Pixels a side of the images that a built network takes."""
+    model: Any = network
+    return int(model.pretrained_cfg["input_size"][-1])
 
 
 def accepted_keywords(name: str) -> tuple[str, ...]:
     """The keywords a network of the catalogue takes, from its signature; empty where only timm knows."""
-    network = next((network for prefix, network in NETWORKS.items() if name.startswith(prefix)), None)
-    if network is None and name.startswith("deit_"):
-        network = VisionTransformer
-    if network is None:
+    method = method_of(name)
+    if method is None:
         return ()
-    return tuple(inspect.signature(network).parameters)
+    return _parameters(method.network or VisionTransformer)
+
+
+def _parameters(network: Any) -> tuple[str, ...]:
+    """The named parameters of a class, and of the classes that it hands the others on to."""
+    classes = inspect.getmro(network) if inspect.isclass(network) else (network,)
+    names = list[str]()
+    for each in classes:
+        own = inspect.signature(each).parameters.values()
+        names += [parameter.name for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
+            break
+    return tuple(dict.fromkeys(names))
 
 
 def _check_name(name: str) -> None:
@@ -123,16 +141,21 @@ def _create(spec: str, name: str, keywords: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _input_side(model: nn.Module) -> int:
-    """Pixels a side that a timm classifier takes, as built (``img_size`` may have been given)."""
-    cfg: Any = model.pretrained_cfg
-    side = getattr(getattr(model, "patch_embed", None), "img_size", None) or cfg["input_size"][-2:]
-    return int(side[0])
+def _settle_size(name: str, network: nn.Module, keywords: dict[str, Any]) -> None:
+    """Let the configuration of the network say what images it takes, as built."""
+    cfg: Any = getattr(network, "pretrained_cfg", None)
+    if not (cfg and "input_size" in cfg):
+        raise NetworkError(
+            f"{name} does not say what images it takes", "Give it a pretrained_cfg with input_size, as timm's have."
+        )
+    method = method_of(name)
+    if "img_size" in keywords and (method is None or method.network is None):
+        side = keywords["img_size"]
+        cfg["input_size"] = (3, *(side if isinstance(side, tuple | list) else (side, side)))
 
 
 def evaluation_settings(network: nn.Module) -> dict[str, Any]:
     """How the network's authors evaluate it: image_size, crop_pct, interpolation, mean and std."""
-    model = network.model if isinstance(network, SingleStage) else network
-    cfg: Any = model.pretrained_cfg
-    settings = {key: cfg[key] for key in ("crop_pct", "interpolation", "mean", "std")}
-    return {"image_size": network.image_size, **settings}
+    model: Any = network
+    settings = {key: model.pretrained_cfg[key] for key in ("crop_pct", "interpolation", "mean", "std")}
+    return {"image_size": image_size(network), **settings}

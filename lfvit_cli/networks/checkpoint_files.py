@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lfvit_cli.networks.errors import CheckpointError, first_line
+from lfvit_cli.errors import CheckpointError, first_line
 
 WRAPPINGS = ("model", "model_ema", "state_dict")
 RECORDS = ("flops", "anytime_classification", "budgeted_batch_classification")
@@ -108,7 +108,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is no readable safetensors file: {first_line(error)}", _BROKEN) from error
+        raise CheckpointError(f"{path} is not a readable safetensors file: {first_line(error)}", _BROKEN) from error
 
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
@@ -124,7 +124,7 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
         # Bytes that are no pickle can fail in any way; only a refused class is told apart.
         culprit = _refused_class(error)
         if culprit is None:
-            raise CheckpointError(f"{path} is truncated, or no checkpoint", _BROKEN) from error
+            raise CheckpointError(f"{path} is truncated, or not a checkpoint", _BROKEN) from error
         raise CheckpointError(f"{path} holds more than data, and is not executed: {culprit}", _UNSAFE) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not parameters", _BROKEN)

@@ -6,20 +6,14 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from lfvit_cli.errors import CheckpointError, first_line
 from lfvit_cli.networks.checkpoint_files import Checkpoint, read_checkpoint, read_records
-from lfvit_cli.networks.errors import CheckpointError, first_line
-from lfvit_cli.networks.staged import SingleStage
+from lfvit_cli.networks.method import methods
 
 __all__ = ["head_classes", "load_checkpoint", "read_records"]
 
 PRETRAINED = "pretrained"
-# A key that only this family's checkpoints have.
-FAMILY_KEYS = {
-    "LF-ViT": "pos_embed_list.0",
-    "DynamicViT": "score_predictor.0.in_conv.0.weight",
-    "Evo-ViT": "qks.0.qk.weight",
-    "DeiT": "blocks.0.attn.qkv.weight",
-}
+DEIT, DEIT_KEY = "DeiT", "blocks.0.attn.qkv.weight"
 SHOWN = 3
 
 
@@ -36,7 +30,6 @@ def load_checkpoint(model: nn.Module, source: str) -> Checkpoint | None:
     Raises:
         CheckpointError: the file is missing, broken or unsafe, or its keys are not the model's; names the first few.
     """
-    model = model.model if isinstance(model, SingleStage) else model
     if source == PRETRAINED:
         _load_pretrained(model)
         return None
@@ -56,7 +49,8 @@ def head_classes(source: str) -> int | None:
 def family_of(keys: Iterable[str]) -> str | None:
     """The family whose published layout the keys have."""
     keys = set(keys)
-    return next((family for family, key in FAMILY_KEYS.items() if key in keys), None)
+    known = (method.family for method in methods() if method.checkpoint_key in keys)
+    return next(known, DEIT if DEIT_KEY in keys else None)
 
 
 def _load_pretrained(model: nn.Module) -> None:

@@ -1,29 +1,31 @@
 """Evo-ViT on DeiT: the patches the class token attends to run through the blocks, the others wait and rejoin."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import torch
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lfvit_cli.networks.errors import KeywordError
+from lfvit_cli.errors import KeywordError
 from lfvit_cli.networks.layers import (
     EPS,
     LayerGroups,
-    PatchEmbedding,
     check_heads,
     class_attention_row,
-    drop_path_rates,
+    descending,
     gather_tokens,
-    init_weights,
     layer_groups,
     merge_heads,
     split_heads,
 )
-from lfvit_cli.networks.staged import PrunedOutput, StageOutput
+from lfvit_cli.networks.method import BASE, SMALL, TINY, Method, Published, State, register
+from lfvit_cli.networks.plain_vit import PlainViT
+from lfvit_cli.networks.stages import Output
+from lfvit_cli.networks.traces import Trace, kept_tokens
 
 Selection = Literal["stage", "layer"]
 
@@ -47,84 +49,55 @@ class Value(nn.Module):
 class MlpBlock(nn.Module):
     """What the published layout leaves in ``blocks``: the second norm and the MLP."""
 
-    def __init__(self, dim: int, mlp_ratio: float, drop_path: float) -> None:
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, drop_path: float) -> None:
         super().__init__()
+        check_heads(dim, num_heads)
+        self.num_heads = num_heads
         self.norm2 = nn.LayerNorm(dim, eps=EPS)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
 
-class EvoViT(nn.Module):
+class EvoViT(PlainViT):
     """Slow-fast token evolution on DeiT (Xu et al., AAAI 2022, arXiv 2108.01390), as it answers at inference.
 
     Args:
         selection: ``stage`` re-selects before layers 4 and 8 (the released evaluation), ``layer`` before every
             layer from 4 on.
         keep_ratio: share of the patches that runs through the blocks once selection has begun.
-        img_size: pixels a side, a multiple of ``patch_size``.
-        patch_size: pixels a side of a patch.
-        num_classes: K.
-        embed_dim: C.
-        depth: transformer blocks.
-        num_heads: attention heads.
-        mlp_ratio: hidden width of the MLPs over C.
-        in_chans: image channels.
-        drop_path_rate: stochastic depth in training.
+        plain: keywords of :class:`PlainViT`.
 
     Raises:
         KeywordError: values that describe no network.
     """
 
-    stages = ("full",)
     first_selection = 4
     layers_per_stage = 4
+    make_block = MlpBlock
 
-    def __init__(
-        self,
-        selection: Selection = "stage",
-        keep_ratio: float = 0.5,
-        img_size: int = 224,
-        patch_size: int = 16,
-        num_classes: int = 1000,
-        embed_dim: int = 384,
-        depth: int = 12,
-        num_heads: int = 6,
-        mlp_ratio: float = 4.0,
-        in_chans: int = 3,
-        drop_path_rate: float = 0.0,
-    ) -> None:
-        super().__init__()
-        check_heads(embed_dim, num_heads)
-        self.patch_embed = PatchEmbedding(img_size, patch_size, in_chans, embed_dim)
-        self.image_size = img_size
-        self.num_classes = num_classes
-        self.num_features = embed_dim
-        self.num_heads = num_heads
-        patches = self.patch_embed.num_patches
-        self.kept = _kept(patches, keep_ratio)
+    def __init__(self, selection: Selection = "stage", keep_ratio: float = 0.5, **plain: Any) -> None:
+        super().__init__(**plain)
+        depth, width = len(self.blocks), self.num_features
+        self.kept = _kept(self.num_patches, keep_ratio)
         self.selection_layers = selection_layers(selection, depth)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, patches + 1, embed_dim))
-        self.norms = nn.ModuleList(nn.LayerNorm(embed_dim, eps=EPS) for _ in range(depth))
-        self.qks: Any = nn.ModuleList(QueryKey(embed_dim) for _ in range(depth))
-        self.vs: Any = nn.ModuleList(Value(embed_dim) for _ in range(depth))
-        self.projs = nn.ModuleList(nn.Linear(embed_dim, embed_dim) for _ in range(depth))
-        rates = drop_path_rates(drop_path_rate, depth)
-        self.blocks: Any = nn.ModuleList(MlpBlock(embed_dim, mlp_ratio, rate) for rate in rates)
-        self.norm = nn.LayerNorm(embed_dim, eps=EPS)
-        self.head = nn.Linear(embed_dim, num_classes)
+        self.norms = nn.ModuleList(nn.LayerNorm(width, eps=EPS) for _ in range(depth))
+        self.qks: Any = nn.ModuleList(QueryKey(width) for _ in range(depth))
+        self.vs: Any = nn.ModuleList(Value(width) for _ in range(depth))
+        self.projs = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         # The class token's head answers in training only.
-        self.norm_cls = nn.LayerNorm(embed_dim, eps=EPS)
-        self.head_cls = nn.Linear(embed_dim, num_classes)
-        for parameter in (self.cls_token, self.pos_embed):
-            trunc_normal_(parameter, std=0.02)
-        self.apply(init_weights)
+        self.norm_cls = nn.LayerNorm(width, eps=EPS)
+        self.head_cls = nn.Linear(width, self.num_classes)
+        self.initialise()
 
-    def begin(self, images: Tensor) -> PrunedOutput:
+    def answer(self, images: Tensor, _: None = None) -> Output:
         """(B, 3, S, S) normalised images to logits, and the patches chosen at each selection."""
-        _, patches, kept = self.evolve(images, self.selection_layers)
+        _class_token, patches, kept = self.evolve(images, self.selection_layers)
         logits = self.head(self.norm(patches.mean(dim=1)))
-        return PrunedOutput(logits, kept)
+        traces: list[Trace] = [
+            kept_tokens(chosen, self.grid, f"layer {layer}")
+            for layer, chosen in zip(self.selection_layers, kept, strict=True)
+        ]
+        return Output(logits, traces=tuple(traces))
 
     def evolve(self, images: Tensor, selection_layers: Sequence[int]) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """All layers, selecting anew before some of them.
@@ -136,8 +109,8 @@ class EvoViT(nn.Module):
         Returns:
             The (B, 1, C) class token and the (B, N, C) patch tokens, before the norm; the patches of each selection.
         """
-        patches = self.patch_embed(images) + self.pos_embed[:, 1:]
-        token = (self.cls_token + self.pos_embed[:, :1]).expand(len(patches), -1, -1)
+        tokens = self.embed(images)
+        token, patches = tokens[:, :1], tokens[:, 1:]
         attention = patches.new_zeros(patches.shape[:2], dtype=torch.float32)
         depth, kept = len(self.blocks), []
         # Later layers' class attention has nothing to select.
@@ -145,8 +118,7 @@ class EvoViT(nn.Module):
         unpruned = range(min(self.first_selection, depth))
         token, patches, attention = self._run(unpruned, rows, token, patches, attention)
         for start, end in pairwise((*selection_layers, depth)):
-            # The stable order makes the choice the same on every device, ties included.
-            chosen = attention.sort(dim=1, descending=True, stable=True).indices[:, : self.kept].sort(dim=1).values
+            chosen = descending(attention)[:, : self.kept].sort(dim=1).values
             kept.append(chosen)
             running, seen = gather_tokens(patches, chosen), attention.gather(1, chosen)
             token, running, seen = self._run(range(start, end), rows, token, running, seen)
@@ -169,28 +141,16 @@ class EvoViT(nn.Module):
     def _layer(self, layer: int, tokens: Tensor, *, with_row: bool) -> tuple[Tensor, Tensor | None]:
         """One block; also its class attention, summed over heads, where it is asked for."""
         block, normed = self.blocks[layer], self.norms[layer](tokens)
-        query, key = split_heads(self.qks[layer].qk(normed), 2, self.num_heads)
-        (value,) = split_heads(self.vs[layer].v(normed), 1, self.num_heads)
+        query, key = split_heads(self.qks[layer].qk(normed), 2, block.num_heads)
+        (value,) = split_heads(self.vs[layer].v(normed), 1, block.num_heads)
         mixed = self.projs[layer](merge_heads(F.scaled_dot_product_attention(query, key, value)))
         tokens = tokens + block.drop_path(mixed)
         tokens = tokens + block.drop_path(block.mlp(block.norm2(tokens)))
         return tokens, class_attention_row(query, key).sum(dim=1) if with_row else None
 
-    def resume(self, images: Tensor, state: StageOutput) -> StageOutput:
-        """Nothing follows the only stage."""
-        raise NotImplementedError("Evo-ViT has a single stage")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) to (B, K) logits."""
-        return self.begin(images).logits
-
     def group_matcher(self, coarse: bool = False) -> LayerGroups:  # noqa: ARG002  # timm's signature
         """Which parameters belong to which layer, for timm's layer decay."""
         return layer_groups(r"^(?:blocks|norms|qks|vs|projs)\.(\d+)")
-
-    def no_weight_decay(self) -> set[str]:
-        """Parameters that timm's optimizers leave undecayed."""
-        return {"cls_token", "pos_embed"}
 
 
 def _kept(patches: int, keep_ratio: float) -> int:
@@ -212,3 +172,42 @@ def selection_layers(selection: str, depth: int) -> tuple[int, ...]:
         )
     step = EvoViT.layers_per_stage if selection == "stage" else 1
     return tuple(range(EvoViT.first_selection, depth, step))
+
+
+def _from_vit(_network: nn.Module, state: State) -> State:
+    """The parts of attention lie in lists beside the blocks, and queries and keys apart from values."""
+    names = {"norm1": "norms.{}.", "attn.proj": "projs.{}."}
+    translated: State = {}
+    for name, value in state.items():
+        part = re.fullmatch(r"blocks\.(\d+)\.(norm1|attn\.proj|attn\.qkv)\.(weight|bias)", name)
+        if part is None:
+            translated[name] = value
+        elif part[2] == "attn.qkv":
+            width = len(value) // 3
+            translated[f"qks.{part[1]}.qk.{part[3]}"] = value[: 2 * width]
+            translated[f"vs.{part[1]}.v.{part[3]}"] = value[2 * width :]
+        else:
+            translated[names[part[2]].format(part[1]) + part[3]] = value
+    # The backbone's last norm has served the class token, too.
+    return translated | {f"norm_cls.{kind}": state[f"norm.{kind}"] for kind in ("weight", "bias")}
+
+
+METHOD = register(
+    Method(
+        family="Evo-ViT",
+        network=EvoViT,
+        models={
+            "evo_deit_tiny_patch16_224": TINY,
+            "evo_deit_small_patch16_224": SMALL,
+            "evo_deit_base_patch16_224": BASE,
+        },
+        published={
+            "evo_deit_tiny_patch16_224": (Published(72.0, None, "Evo-ViT, Table 1"),),
+            "evo_deit_small_patch16_224": (Published(79.4, 3.0, "Evo-ViT, Table 1"),),
+            "evo_deit_base_patch16_224": (Published(81.3, None, "Evo-ViT, Table 1"),),
+        },
+        checkpoint_key="qks.0.qk.weight",
+        from_vit=_from_vit,
+        training="the published loss: half on the patches' mean, half on the class token; selection by layer at first",
+    )
+)

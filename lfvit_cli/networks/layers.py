@@ -5,7 +5,7 @@ from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lfvit_cli.networks.errors import KeywordError
+from lfvit_cli.errors import KeywordError
 
 EPS = 1e-6
 
@@ -93,10 +93,18 @@ class Block(nn.Module):
         mixed, row = self.attn.with_class_row(self.norm1(tokens))
         return self._finish(tokens, mixed), row
 
-    def _finish(self, tokens: Tensor, mixed: Tensor) -> Tensor:
-        tokens = tokens + self.drop_path(mixed)
+    def attend_with_class_row(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The first half alone: (B, N, C) to (B, N, C), and the class token's attention (B, H, N-1)."""
+        mixed, row = self.attn.with_class_row(self.norm1(tokens))
+        return tokens + self.drop_path(mixed), row
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        """The second half alone: (B, N, C) to (B, N, C)."""
         finished: Tensor = tokens + self.drop_path(self.mlp(self.norm2(tokens)))
         return finished
+
+    def _finish(self, tokens: Tensor, mixed: Tensor) -> Tensor:
+        return self.feed(tokens + self.drop_path(mixed))
 
 
 class PatchEmbedding(PatchEmbed):  # type: ignore[misc]  # timm is untyped
@@ -147,6 +155,16 @@ def init_weights(module: nn.Module) -> None:
         trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def descending(values: Tensor) -> Tensor:
+    """(B, N) values to their (B, N) indices from the largest down, equal ones in their order.
+
+    Exporters know no stable sort: exported, equal values come in any order.
+    """
+    if torch.compiler.is_exporting():
+        return values.sort(dim=1, descending=True).indices
+    return values.sort(dim=1, descending=True, stable=True).indices
 
 
 def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from lfvit_cli.results.markdown import as_markdown
 from lfvit_cli.results.tables import Column, Table, as_csv
 
 if TYPE_CHECKING:
-    from lfvit_cli.measure.authors_curve import AuthorsCurve, AuthorsCurveRecord, AuthorsPoint
+    from lfvit_cli.evaluation.authors_curve import AuthorsCurve, AuthorsCurveRecord, AuthorsPoint
 
 SHOWN = 8
 _ADVICE = """\

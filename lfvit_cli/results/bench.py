@@ -1,18 +1,18 @@
 """A benchmark as a page of Markdown: the table, the picture, and the circumstances."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lfvit_cli.results.formats import fixed, scaled, significant
 from lfvit_cli.results.markdown import as_markdown
 from lfvit_cli.results.tables import Column, Row, Table
 
 if TYPE_CHECKING:
-    from lfvit_cli.measure.speed_record import BenchRecord, BenchRow
+    from lfvit_cli.bench.record import BenchRecord, BenchRow
 
 FROM_PREDICTIONS = "from predictions that come with lfvit: the weights that made them do not, and are not timed"
 LEGEND = """\
-GMACs are 10^9 multiply-accumulates an image, at the exit rate measured in the timed runs. The promised speed-up is the
+GMACs are 10^9 multiply-accumulates per image, at the exit rate measured in the timed runs. The promised speed-up is the
 ratio of the reference's MACs to the model's. The share of the promise is the median over rounds of the ratio of times
 on the same photos, each set against what the exits of that very round promise; the realised speed-up is that share of
 the promised one. Images/s: median over rounds, ± the farther end of its bootstrap 95 % interval."""
@@ -25,9 +25,9 @@ FIGURES = {
     "latency-by-exit": "Latency of single images by exit",
 }
 BREAKDOWN = """\
-Milliseconds an image, medians over the timed rounds: each stage; exit, the confidence and what it decides; selection,
-where to look and gathering what goes on; idle, in which none of these ran. The peak is that of large matrix products,
-measured in the same run."""
+Milliseconds per image, medians over the timed rounds: each stage; exit, the criterion and what it decides; preparation,
+choosing where a later stage looks and gathering what goes on; idle, in which none of these ran. The peak is that of
+large matrix products, measured in the same run."""
 
 
 def bench_markdown(record: "BenchRecord", table: Table, figures: Sequence[str]) -> str:
@@ -54,7 +54,7 @@ def breakdown_table(record: "BenchRecord") -> Table:
     """Where the time goes: a column for each phase, in the order in which they run."""
     names = list(dict.fromkeys(name for row in record.rows for name in row.phase_milliseconds))
     phases = sorted(names, key=lambda name: PHASE_ORDER.get(name, 0))
-    rows = [{**row.model_dump(), **row.phase_milliseconds, "run": _run(row)} for row in record.rows]
+    rows = [{**row.model_dump(), **row.phase_milliseconds, "run": _run(row), **_exits(row)} for row in record.rows]
     constant = _constant(rows)
     kept = [column for column in COLUMNS[:5] if column.name not in constant]
     columns = [*kept, *(Column(name, name, "ms", significant(3), "right") for name in phases)]
@@ -79,6 +79,9 @@ def _circumstances(record: "BenchRecord") -> list[str]:
         f"{ceiling.bytes_per_second / 1e9:.3g} GB/s of a copy"
         for ceiling in record.ceilings
     ]
+    if record.keeps_freed_memory:
+        lines.append("The process kept the memory it freed (glibc's malloc thresholds), which saves page faults")
+    lines += [f"Imported: {name}, SHA-256 {sha256}" for name, sha256 in settings.imports.items()]
     if environment.commit:
         lines.append(f"Commit: {environment.commit}{' with changes' if environment.modified else ''}")
     return lines
@@ -86,7 +89,7 @@ def _circumstances(record: "BenchRecord") -> list[str]:
 
 def bench_table(record: "BenchRecord") -> Table:
     """Only the columns that tell the rows apart: a single precision or batch size goes to the title."""
-    rows = [{**row.model_dump(), "top1_shown": _top1(row), "run": _run(row)} for row in record.rows]
+    rows = [{**row.model_dump(), "top1_shown": _top1(row), "run": _run(row), **_exits(row)} for row in record.rows]
     constant = _constant(rows)
     named = [
         f"{'batch ' if name == 'batch_size' else ''}{rows[0][name]}"
@@ -111,9 +114,17 @@ def _top1(row: "BenchRow") -> str | None:
 def _run(row: "BenchRow") -> str:
     """How it ran, in a few words: eager, compiled or recorded, and how its later stage was scheduled."""
     words = ["compiled" if row.compiled else "eager", *(["graphs"] if row.graphs else [])]
-    if row.schedule == "queued" and row.threshold is not None:
+    if row.schedule == "queued" and row.policy is not None:
         words.append(f"queue of {row.later_batch or row.batch_size}")
     return ", ".join(words)
+
+
+def _exits(row: "BenchRow") -> dict[str, Any]:
+    """The share of the images that each stage answered, where there are several; a row without exits has none."""
+    if row.policy is None:
+        return {"exit_rate": None, "answered_shares": None}
+    shares = [count / sum(row.answered) for count in row.answered]
+    return {"answered_shares": " / ".join(f"{share:.2f}" for share in shares) if len(shares) > 2 else None}
 
 
 def _latency(value: dict[str, float]) -> str:
@@ -127,15 +138,16 @@ def _with_interval(value: dict[str, float]) -> str:
 
 
 # Of those that are no stage.
-PHASE_ORDER = {"exit": 1, "selection": 2, "idle": 4}
+PHASE_ORDER = {"exit": 1, "preparation": 2, "idle": 4}
 # Left out where no row has them.
-OPTIONAL = ("top1_shown", "end_to_end", "latency", "joules")
+OPTIONAL = ("exit_rate", "answered_shares", "top1_shown", "end_to_end", "latency", "joules")
 COLUMNS = (
     Column("model", "model"),
     Column("batch_size", "batch", justify="right"),
     Column("dtype", "dtype"),
     Column("run", "run"),
     Column("exit_rate", "exit rate", "", fixed(2), "right"),
+    Column("answered_shares", "answered by stage", justify="right"),
     Column("top1_shown", "top-1", "%", justify="right"),
     Column("expected_macs", "GMACs", "", scaled(1e9, 2), "right"),
     Column("images_per_second", "images/s", "", _with_interval, "right"),

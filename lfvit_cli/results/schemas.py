@@ -6,15 +6,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lfvit_cli.results.errors import ResultsError
+from lfvit_cli.errors import ResultsError
 
 if TYPE_CHECKING:
-    from lfvit_cli.measure.record import Record
+    from lfvit_cli.records import Record
 
 # Kind of record: where its type is defined, "module:class" below lfvit_cli. Imported only when asked for.
 RECORD_TYPES: dict[str, str] = {
-    "authors_curve": "measure.authors_curve:AuthorsCurveRecord",
-    "bench": "measure.speed_record:BenchRecord",
+    "authors_curve": "evaluation.authors_curve:AuthorsCurveRecord",
+    "bench": "bench.record:BenchRecord",
     "sweep": "analysis.sweep:SweepRecord",
 }
 

@@ -8,7 +8,6 @@ from lfvit_cli.results.markdown import as_markdown
 from lfvit_cli.results.tables import Column, Table
 
 if TYPE_CHECKING:
-    from lfvit_cli.analysis.exits import Criterion
     from lfvit_cli.analysis.intervals import Estimate
     from lfvit_cli.analysis.operating_points import OperatingPoint, Spread
     from lfvit_cli.analysis.sweep import Sweep, SweepRecord
@@ -36,10 +35,9 @@ _ANSWERS = {"met": "yes", "missed": "no", "undecided": "cannot tell"}
 
 def operating_table(record: "SweepRecord") -> Table:
     """Return the operating points, and what each stage reaches alone, with 95 % intervals."""
-    no_exit = record.settings.criterion.no_exit
     columns = [
         Column("aim", "aim"),
-        Column("threshold", "threshold", format=lambda chosen: _choice(chosen, no_exit), justify="right"),
+        Column("threshold", "threshold", format=_choice, justify="right"),
         Column("exit_rate", "exit rate", "%", _interval(0.01, 1), "right"),
         Column("top1", "top-1", "%", _interval(0.01, 1), "right"),
         Column("difference", "against last stage", "points", _interval(0.01, 1, signed=True), "right"),
@@ -101,7 +99,7 @@ def report(record: "SweepRecord") -> str:
         _CAUTIOUS if record.settings.rule == "cautious" else "",
         as_markdown(operating_table(record)),
         _bullets([*doubts(record), *record.warnings]),
-        *(_sweep_section(sweep, record.settings.criterion) for sweep in sweeps),
+        *(_sweep_section(sweep) for sweep in sweeps),
         "## Circumstances\n",
         *(_source_table(sweep) for sweep in sweeps),
         _closing(record),
@@ -130,6 +128,7 @@ def _operating_rows(sweep: "Sweep") -> list[dict[str, Any]]:
                 "value": point.thresholds[0] if len(point.thresholds) == 1 else list(point.thresholds),
                 "certified": point.certified,
                 "marked": _fell_back(point),
+                "no_exit": sweep.criterion.no_exit,
             },
             "exit_rate": point.exit_rate.model_dump(),
             "top1": point.top1.model_dump(),
@@ -173,7 +172,7 @@ def _range(estimate: "Estimate", factor: float, digits: int, *, signed: bool = F
     return f"{estimate.low / factor:{sign}.{digits}f} to {estimate.high / factor:{sign}.{digits}f}"
 
 
-def _sweep_section(sweep: "Sweep", criterion: "Criterion") -> str:
+def _sweep_section(sweep: "Sweep") -> str:
     lines = [f"## {sweep.name}\n", _bullets(_split_sentence(point) for point in sweep.operating_points)]
     if sweep.area is not None:
         share = "" if sweep.area.share_of_oracle is None else f", {100 * sweep.area.share_of_oracle:.0f} % of the way"
@@ -184,9 +183,10 @@ def _sweep_section(sweep: "Sweep", criterion: "Criterion") -> str:
         )
     lines += [f"### Confidence by stage\n\n{as_markdown(_calibration_table(sweep))}"]
     if len(sweep.source.stages) > 1:
+        threshold = _threshold(_as_list(sweep.class_threshold), sweep.criterion.no_exit)
         lines.append(
-            f"### Classes that lose most\n\nOver all images, at {criterion} threshold "
-            f"{_threshold(_as_list(sweep.class_threshold), criterion.no_exit)}; every class is in classes.csv.\n\n"
+            f"### Classes that lose most\n\nOver all images, at {sweep.criterion} threshold {threshold}; "
+            f"every class is in classes.csv.\n\n"
             f"{as_markdown(_class_table(sweep))}"
         )
     return "\n".join(lines)
@@ -244,7 +244,7 @@ def _source_table(sweep: "Sweep") -> str:
         "predictions": sweep.file,
         "model": source.model,
         "images": f"{sweep.images:,}",
-        "MACs a stage adds": macs,
+        "MACs that each stage adds": macs,
         "weights": None if source.trained is None else "trained" if source.trained else "untrained",
         "checkpoint": source.checkpoint_hash,
         "data listing": source.listing_hash,
@@ -272,9 +272,9 @@ def _interval(factor: float, digits: int, *, signed: bool = False) -> Any:
     return text
 
 
-def _choice(chosen: dict[str, Any], no_exit: float) -> str:
+def _choice(chosen: dict[str, Any]) -> str:
     """Return a threshold, marked where the estimate alone chose it for want of certainty."""
-    return ("* " if chosen["marked"] else "") + _threshold(_as_list(chosen["value"]), no_exit)
+    return ("* " if chosen["marked"] else "") + _threshold(_as_list(chosen["value"]), chosen["no_exit"])
 
 
 def _threshold(thresholds: Iterable[float], no_exit: float) -> str:

@@ -9,7 +9,7 @@ import psutil
 import torch
 from torch.nn import functional as F
 
-from lfvit_cli.runtime.errors import RuntimeSettingError
+from lfvit_cli.errors import RuntimeSettingError
 
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TF32_SINCE = (8, 0)  # compute capability
@@ -29,7 +29,7 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise RuntimeSettingError(f"{name!r} is no device", "Use auto, cpu, cuda, cuda:N or mps.") from error
+        raise RuntimeSettingError(f"{name!r} is not a device", "Use auto, cpu, cuda, cuda:N or mps.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RuntimeSettingError("there is no CUDA device that PyTorch can use", "Use --device cpu, or auto.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -50,7 +50,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         RuntimeSettingError: no such type, or the device cannot compute in it.
     """
     if name not in DTYPES:
-        raise RuntimeSettingError(f"{name!r} is no precision", f"Use {', '.join(DTYPES)}.")
+        raise RuntimeSettingError(f"{name!r} is not a precision", f"Use {', '.join(DTYPES)}.")
     dtype = DTYPES[name]
     if name == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < TF32_SINCE):
         raise RuntimeSettingError(f"{device} has no TF32", "Use float32.")

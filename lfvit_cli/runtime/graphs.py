@@ -1,23 +1,30 @@
 """A stage at one batch shape, recorded once and replayed without Python in between."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from lfvit_cli.networks.staged import StageOutput, join_rows
+from lfvit_cli.networks.stages import Output, State
 
 WARM_UPS = 3
 FINE_STEPS = 32  # numbers of rows up to here are rounded to powers of two, beyond to multiples of it
 
-Output = TypeVar("Output", bound=StageOutput)
-Stage = Callable[..., StageOutput]
+# Images (B, 3, S, S) and the output of the stage before, None for the first, to this stage's output.
+Run = Callable[[Tensor, Any], Output]
 # Runs work on memory that stays where it is; returns its output, and what refreshes that output in place.
-Capture = Callable[[Callable[[], StageOutput]], tuple[StageOutput, Callable[[], None]]]
+Capture = Callable[[Callable[[], Output]], tuple[Output, Callable[[], None]]]
 
 
-def cuda_capture(work: Callable[[], StageOutput]) -> tuple[StageOutput, Callable[[], None]]:
+def copied(output: State) -> State:
+    """The same output in memory of its own: what a recorded stage answers stands only until it is replayed."""
+    own: State = pytree.tree_map_only(Tensor, torch.clone, output)
+    return own
+
+
+def cuda_capture(work: Callable[[], Output]) -> tuple[Output, Callable[[], None]]:
     """Record the kernels that the work starts, as a CUDA graph; its warm-up runs lie outside of it."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -38,20 +45,20 @@ class GraphedStage:
     memory, and stands until that recording is replayed.
 
     Args:
-        stage: called with images, and with the state before unless it is the first stage.
+        run: the stage's.
         capture: :func:`cuda_capture`, or another way of running the same work again on the same memory.
     """
 
-    def __init__(self, stage: Stage, capture: Capture) -> None:
-        self._stage, self._capture = stage, capture
+    def __init__(self, run: Run, capture: Capture) -> None:
+        self._run, self._capture = run, capture
         self._recordings: dict[int, _Recording] = {}
 
-    def __call__(self, images: Tensor, *states: StageOutput) -> StageOutput:
+    def __call__(self, images: Tensor, state: Any) -> Output:
         """Answer a batch: images (B, 3, S, S), and the output of the stage before."""
         size = rounded_up(len(images))
         if size not in self._recordings:
-            self._recordings[size] = _Recording(self._stage, self._capture, images, states, size)
-        return self._recordings[size](images, *states)
+            self._recordings[size] = _Recording(self._run, self._capture, images, state, size)
+        return self._recordings[size](images, state)
 
 
 def rounded_up(rows: int) -> int:
@@ -62,18 +69,16 @@ def rounded_up(rows: int) -> int:
 
 
 class _Recording:
-    def __init__(
-        self, stage: Stage, capture: Capture, images: Tensor, states: tuple[StageOutput, ...], size: int
-    ) -> None:
-        self._images = _repeated(images, size)
-        self._states = tuple(join_rows([state], lambda tensors: _repeated(tensors[0], size)) for state in states)
-        self._output, self._replay = capture(lambda: stage(self._images, *self._states))
+    """One recording; its inputs are a tree of tensors that stay where they are."""
 
-    def __call__(self, images: Tensor, *states: StageOutput) -> StageOutput:
+    def __init__(self, run: Run, capture: Capture, images: Tensor, state: Output | None, size: int) -> None:
+        self._inputs = pytree.tree_map_only(Tensor, lambda tensor: _repeated(tensor, size), (images, state))
+        self._output, self._replay = capture(lambda: run(*self._inputs))
+
+    def __call__(self, images: Tensor, state: Output | None) -> Output:
         rows = len(images)
-        self._images[:rows].copy_(images)
-        for mine, given in zip(self._states, states, strict=True):
-            for target, source in zip(mine.tensors(), given.tensors(), strict=True):
+        for target, source in zip(*map(pytree.tree_leaves, (self._inputs, (images, state))), strict=True):
+            if isinstance(target, Tensor):
                 target[:rows].copy_(source)
         self._replay()
         return self._output[slice(rows)]

@@ -9,16 +9,12 @@ from typing import TypeVar
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from lfvit_cli.runtime.errors import RuntimeSettingError
+from lfvit_cli.errors import AlreadyTold
 
 T = TypeVar("T")
 
 # A process whose device is slow may keep the others waiting at the end.
 PATIENCE = timedelta(days=1)
-
-
-class AlreadyTold(RuntimeSettingError):
-    """What all processes do together has failed, and another of them tells why."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Processes:
         first = failed.index(True)
         if failure is not None and first == self.index:
             raise failure
-        raise AlreadyTold(f"process {first} failed", "It says why.") from failure
+        raise AlreadyTold(f"process {first} failed", "Its message says why.") from failure
 
 
 def join_processes() -> Processes:

@@ -1,27 +1,19 @@
-"""A staged network made ready to answer batches: on its device, in its precision, compiled or recorded or neither."""
+"""A network made ready to answer batches: on its device, in its precision, compiled or recorded or neither."""
 
 import copy
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from lfvit_cli.networks.staged import (
-    EarlyExitOutput,
-    StagedNetwork,
-    StageOutput,
-    confidence,
-    goes_on,
-    selection,
-)
+from lfvit_cli.networks.exits import measure
+from lfvit_cli.networks.stages import Output, Stage, Walk, stages_of, walk
+from lfvit_cli.policies import Criterion, ExitPolicy
 from lfvit_cli.runtime.compilation import CompiledStage, reason_of
 from lfvit_cli.runtime.devices import is_out_of_memory
 from lfvit_cli.runtime.fitting import FittingStage
-from lfvit_cli.runtime.graphs import Capture, GraphedStage, rounded_up
+from lfvit_cli.runtime.graphs import Capture, GraphedStage, Run, copied, rounded_up
 from lfvit_cli.runtime.stopwatch import Stopwatch
-
-EXIT, SELECTION = "exit", "selection"
 
 
 @dataclass(frozen=True)
@@ -42,16 +34,17 @@ class Execution:
 
 
 class Runner:
-    """Runs one network; itself a staged network.
+    """Runs one network.
 
     Args:
-        network: an ``nn.Module`` that satisfies StagedNetwork; copied, not changed.
+        network: any network; copied, not changed.
         device: where it runs.
-        dtype: the precision of its weights and activations; confidences are float32 in any.
+        dtype: the precision of its weights and activations; exits are decided in float32 in any.
         execution: how.
 
     Attributes:
-        fallback: why its stages run neither compiled nor recorded although they should; None while they do.
+        stages: of the copy, each ready to run as ``execution`` says.
+        fallback: why they run neither compiled nor recorded although they should; None while they do.
     """
 
     def __init__(
@@ -60,41 +53,38 @@ class Runner:
         self.network = copy.deepcopy(network).eval().to(device=device, dtype=dtype)
         self.device, self.dtype = device, dtype
         self.execution = execution or Execution()
-        staged = cast(StagedNetwork, self.network)
-        self.stages, self.image_size = staged.stages, staged.image_size
         self.fallback: str | None = None
-        self._prepare()
+        self._fitting: dict[str, FittingStage] = {}
+        self.stages = self._prepare()
 
-    def _prepare(self) -> None:
-        staged, how = cast(StagedNetwork, self.network), self.execution
-        self.select = selection(self.network)
-        begin: Any = staged.begin
-        resume: Any = staged.resume
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the stages."""
+        return tuple(stage.name for stage in self.stages)
+
+    def _prepare(self) -> tuple[Stage, ...]:
+        stages = stages_of(self.network)
+        self._fitting = {
+            stage.name: FittingStage(self._made_ready(stage, first=stage is stages[0])) for stage in stages
+        }
+        apart = self.execution.capture is None
+        return tuple(Stage(each.name, self._fitting[each.name], each.prepare if apart else None) for each in stages)
+
+    def _made_ready(self, stage: Stage, *, first: bool) -> Run:
+        """One stage compiled and recorded as asked; a recording holds its preparation as well."""
+        how = self.execution
+        run: Run = stage.run if how.capture is None else stage
         if how.compiled:
             # For known numbers of rows in float32 a CPU's compiler takes MKL, which is slower than oneDNN on many CPUs.
-            on_cpu = self.device.type == "cpu"
-            begin = CompiledStage(begin, self.device, dynamic=on_cpu)
             # Recorded stages have few shapes; else the rows that go on vary in number from batch to batch.
-            resume = CompiledStage(resume, self.device, dynamic=on_cpu or how.capture is None)
-        if how.capture is not None:
-            # A recording holds the selection as well.
-            self.select = selection(nn.Identity())
-            begin, resume = GraphedStage(begin, how.capture), GraphedStage(resume, how.capture)
-        self._begin, self._resume = FittingStage(begin), FittingStage(resume)
+            dynamic = self.device.type == "cpu" or (how.capture is None and not first)
+            run = CompiledStage(run, self.device, dynamic=dynamic)
+        return run if how.capture is None else GraphedStage(run, how.capture)
 
     @property
     def limits(self) -> dict[str, int]:
         """The most rows at once of each stage that has run out of memory."""
-        named = {self.stages[0]: self._begin.limit, "/".join(self.stages[1:]): self._resume.limit}
-        return {name: limit for name, limit in named.items() if limit is not None}
-
-    def begin(self, images: Tensor) -> StageOutput:
-        """The first stage."""
-        return self._begin(images)
-
-    def resume(self, images: Tensor, state: StageOutput) -> StageOutput:
-        """The stage after the one that answered ``state``."""
-        return self._resume(images, state)
+        return {name: stage.limit for name, stage in self._fitting.items() if stage.limit is not None}
 
     def place(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) as they should lie in memory."""
@@ -107,34 +97,18 @@ class Runner:
             torch.set_num_threads(self.execution.threads)
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor, threshold: float, watch: Stopwatch | None = None) -> EarlyExitOutput:
-        """Answer a batch at once, as :func:`lfvit_cli.networks.staged.early_exit` does.
+    def __call__(self, images: Tensor, policy: ExitPolicy | None, watch: Stopwatch | None = None) -> Walk:
+        """Answer a batch at once, as :func:`lfvit_cli.networks.stages.walk` does.
 
         Args:
             images: (B, 3, S, S), already on the device and normalised.
-            threshold: confidence from which a stage's answer stands.
-            watch: times the phases: every stage by its name, ``exit`` and ``selection``.
+            policy: when an answer stands; None runs every stage on every image.
+            watch: times the phases.
         """
-        watch = watch or Stopwatch(self.device)
-        with watch.phase(self.stages[0]):
-            output = self.begin(images)
-        # What a recorded stage answers stands only until it is replayed.
-        logits = output.logits.clone()
-        exit_stage = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
-        rows = torch.arange(len(logits), device=logits.device)
-        for stage, name in enumerate(self.stages[1:], start=1):
-            with watch.phase(EXIT):
-                staying = goes_on(output.logits, threshold).nonzero().squeeze(1)
-            if not len(staying):
-                break
-            with watch.phase(SELECTION):
-                rows, output = rows[staying], self.select(output[staying])
-                chosen = images[rows]
-            with watch.phase(name):
-                output = self.resume(chosen, output)
-            with watch.phase(EXIT):
-                logits[rows], exit_stage[rows] = output.logits, stage
-        return EarlyExitOutput(logits, exit_stage, exited=exit_stage < len(self.stages) - 1)
+        seen = walk(self.stages, images, policy, (watch or Stopwatch(self.device)).phase)
+        if self.execution.capture is None:
+            return seen
+        return seen._replace(logits=seen.logits.clone(), outputs=tuple(map(copied, seen.outputs)))
 
     @torch.inference_mode()
     def warm_up(self, images: Tensor) -> None:
@@ -152,7 +126,7 @@ class Runner:
                 raise
             self.fallback = reason_of(error)
             self.execution = Execution(channels_last=how.channels_last, threads=how.threads)
-            self._prepare()
+            self.stages = self._prepare()
             self._run_all(images)
 
     def _run_all(self, images: Tensor) -> None:
@@ -160,15 +134,20 @@ class Runner:
         counts = {1, min(2, len(images)), len(images)}
         if self.execution.capture:
             counts |= {min(rounded_up(count), len(images)) for count in range(1, len(images))}
-        state = self.begin(images)
-        for _ in self.stages[1:]:
+        first, *later = self.stages
+        state = first(images, None)
+        for stage in later:
             for count in sorted(counts):
                 # Indexed as an exit indexes them, since a compiler also looks at how tensors lie in memory.
                 rows = torch.arange(count, device=self.device)
-                output = self.resume(images[rows], self.select(state[rows]))
+                output = stage(images[rows], state[rows])
             state = output
 
     @torch.inference_mode()
-    def first_confidences(self, images: Tensor, batch_size: int) -> Tensor:
-        """(N,) float32 confidence of the first stage for each image, batch by batch, on the CPU."""
-        return torch.cat([confidence(self.begin(batch).logits).cpu() for batch in images.split(batch_size)])
+    def criterion_values(self, images: Tensor, batch_size: int, criterion: Criterion) -> Tensor:
+        """(S-1, N) float32 values of an exit criterion after every stage but the last, batch by batch, on the CPU."""
+        batches = []
+        for batch in images.split(batch_size):
+            outputs: list[Output] = list(walk(self.stages[:-1], batch).outputs)
+            batches.append(torch.stack([measure(criterion, output.logits) for output in outputs]).cpu())
+        return torch.cat(batches, dim=1)

@@ -1,7 +1,6 @@
 """The fastest way of running a network on this machine, found by trying, and kept for the next time."""
 
 import json
-import secrets
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,9 @@ import torch
 from platformdirs import user_cache_path
 from torch import Tensor, nn
 
+from lfvit_cli.files import replacing
+from lfvit_cli.networks.stages import stages_of
+from lfvit_cli.policies import ExitPolicy
 from lfvit_cli.runtime.devices import synchronise
 from lfvit_cli.runtime.runner import Execution, Runner
 from lfvit_cli.runtime.schedules import Schedule
@@ -53,11 +55,11 @@ class Workload:
     """What is to be run fast.
 
     Attributes:
-        network: satisfies StagedNetwork.
+        network: any network.
         device: where.
         dtype: precision.
         batches: images (B, 3, S, S) each, normalised, on the device.
-        threshold: confidence from which a stage's answer stands.
+        policy: when an answer stands.
         schedule: when later stages run.
         execution: what is fixed about how.
     """
@@ -66,7 +68,7 @@ class Workload:
     device: torch.device
     dtype: torch.dtype
     batches: Sequence[Tensor]
-    threshold: float
+    policy: ExitPolicy
     schedule: Schedule
     execution: Execution
 
@@ -80,7 +82,7 @@ class Workload:
             runner.settle()
             synchronise(self.device)
             began = time.perf_counter()
-            schedule.answer(runner, batches, self.threshold)
+            schedule.answer(runner, batches, self.policy)
             synchronise(self.device)
             return time.perf_counter() - began
 
@@ -113,8 +115,8 @@ def _changes(work: Workload, threads: int) -> Iterator[dict[str, Any]]:
     yield {"channels_last": True}
     if work.device.type == "cpu" and threads > 1:
         yield {"threads": threads // 2}
-    stages: tuple[str, ...] = getattr(work.network, "stages", ())
-    if work.schedule.name == "queued" and work.schedule.later_batch is None and len(stages) > 1:
+    stages = len(stages_of(work.network))
+    if work.schedule.name == "queued" and work.schedule.later_batch is None and stages > 1:
         batch = len(work.batches[0])
         for divisor in (2, 4):
             if batch >= 2 * divisor:
@@ -153,14 +155,10 @@ class TuningCache:
     def keep(self, key: str, tuning: Tuning) -> None:
         """Keep what was found, whole or not at all; a cache that cannot be written is done without."""
         entries = self._read() | {key: asdict(tuning)}
-        temporary = self.path.with_name(f".{secrets.token_hex(8)}.tmp")
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with replacing(self.path) as temporary:
                 temporary.write_text(json.dumps(entries, indent=2), "utf-8")
-                temporary.replace(self.path)
-            finally:
-                temporary.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:

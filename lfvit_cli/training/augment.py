@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from timm.data import Mixup
+from timm.data.auto_augment import rand_augment_transform
 from timm.data.mixup import mixup_target
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from lfvit_cli.images.transforms import TransformSettings, normalise
 from lfvit_cli.training.recipes import Recipe
@@ -43,6 +44,25 @@ def draw(count: int, generator: torch.Generator) -> Draws:
     return Draws(torch.rand(count, 5, generator=generator), torch.randint(2**31, (count,), generator=generator))
 
 
+class PhotoOperations:
+    """timm's RandAugment on one uint8 photo (3, S, S); DeiT's configuration is ``rand-m9-mstd0.5-inc1``.
+
+    Args:
+        configuration: timm's string: magnitudes on a scale of 10.
+        transform: of the network; gives the length of shifts, and the colour that fills what they uncover.
+    """
+
+    def __init__(self, configuration: str, transform: TransformSettings) -> None:
+        fill = tuple(min(255, round(255 * value)) for value in transform.mean)
+        shifts = {"translate_const": int(0.45 * transform.image_size), "img_mean": fill}
+        self._operations = rand_augment_transform(configuration, shifts)
+
+    def __call__(self, photo: Tensor) -> Tensor:
+        """The photo after a few operations, drawn from the random streams of Python and NumPy."""
+        changed: Tensor = pil_to_tensor(self._operations(to_pil_image(photo.cpu())))
+        return changed.to(photo.device)
+
+
 class Augmentation:
     """From uint8 photos and labels to the images and targets of a training step.
 
@@ -54,7 +74,7 @@ class Augmentation:
 
     def __init__(self, recipe: Recipe, transform: TransformSettings, num_classes: int) -> None:
         self.recipe, self.transform, self.num_classes = recipe, transform, num_classes
-        self._operations = None if recipe.rand_augment is None else v2.RandAugment(magnitude=recipe.rand_augment)
+        self._operations = None if recipe.rand_augment is None else PhotoOperations(recipe.rand_augment, transform)
         # Its noise is drawn on the CPU, whatever the images' device: only that stream is seeded here.
         self._eraser = RandomErasing(recipe.erasing, mode="pixel", device="cpu") if recipe.erasing else None
         self._mixup = (
@@ -84,7 +104,7 @@ class Augmentation:
             images = self._for_each(self._eraser, images, draws.seeds + 1)
         return self._soften(images, labels, batch_seed)
 
-    def _for_each(self, change: "v2.RandAugment | RandomErasing", images: Tensor, seeds: Tensor) -> Tensor:
+    def _for_each(self, change: "PhotoOperations | RandomErasing", images: Tensor, seeds: Tensor) -> Tensor:
         changed = []
         for image, seed in zip(images, seeds.tolist(), strict=True):
             with seeded(seed):

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from lfvit_cli.networks.errors import first_line
-from lfvit_cli.training.errors import TrainingError
+from lfvit_cli.errors import TrainingError, first_line
+from lfvit_cli.files import replacing
 
 WEIGHTS, STATE = "weights.safetensors", "state.pt"
 _NAME = re.compile(r"update-(\d{8})")
@@ -39,6 +39,7 @@ class Checkpoint:
         sums: of the losses in this epoch so far.
         steps: that the sums are over.
         metrics: of the epochs that are done, as plain data.
+        validation_sha256: of the photos validated on; empty in checkpoints of earlier versions.
     """
 
     weights: dict[str, Tensor]
@@ -55,6 +56,7 @@ class Checkpoint:
     sums: dict[str, float]
     steps: int
     metrics: list[list[Any]]
+    validation_sha256: str = ""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, updates: int) -> Path:
@@ -158,15 +160,12 @@ def save_final(path: Path, weights: dict[str, Tensor], header: Header, dtype: to
     Raises:
         TrainingError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
     try:
-        _write(temporary, save(contiguous(cast), metadata=header.text()))
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(save(contiguous(cast), metadata=header.text()))
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {first_line(error)}", "Free some space.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lfvit_cli.errors import TrainingError
 from lfvit_cli.images.dataset import ImageDataset, collate_readable
 from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.listing import Listing
 from lfvit_cli.images.loading import Photos, load_photos
 from lfvit_cli.images.transforms import TransformSettings
 from lfvit_cli.training.augment import Draws, draw
-from lfvit_cli.training.errors import TrainingError
 
 SHARE_OF_MEMORY = 0.5
 VALIDATION_FOLDERS = ("val", "validation")

@@ -1,16 +1,16 @@
 """Training DynamicViT: no token is removed; random decisions mask those that would be."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from accelerate.utils import reduce
 from torch import Tensor
 from torch.nn import functional as F
 
+from lfvit_cli.errors import TrainingError
 from lfvit_cli.networks.dynamic_vit import DynamicViT, ScorePredictor
 from lfvit_cli.networks.layers import Attention, merge_heads, split_heads
-from lfvit_cli.training.errors import TrainingError
 from lfvit_cli.training.losses import cross_entropy, divergence, ratio_loss, token_loss
 from lfvit_cli.training.objective import Lesson, Objective
 
@@ -40,6 +40,8 @@ class DynamicViTObjective(Objective):
 
     The last two need the unpruned network as a teacher, and are left out without one.
     """
+
+    has_own_distillation: ClassVar[bool] = True
 
     def forward(
         self,
@@ -158,3 +160,6 @@ def _teacher_tokens(lesson: Lesson, tokens: Tensor) -> Tensor:
             "Give the unpruned network as --teacher: the DeiT of the same size.",
         )
     return lesson.tokens
+
+
+OBJECTIVES = {DynamicViT: DynamicViTObjective}

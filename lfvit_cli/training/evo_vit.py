@@ -33,3 +33,6 @@ class EvoViTObjective(Objective):
         patches = self.classify(network.head(network.norm(tokens.mean(dim=1))), targets, lesson)
         class_token = self.classify(network.head_cls(network.norm_cls(token[:, 0])), targets, lesson)
         return {"loss": (patches + class_token) / 2, "patches": patches, "class_token": class_token}
+
+
+OBJECTIVES = {EvoViT: EvoViTObjective}

@@ -7,7 +7,6 @@ import torch
 
 from lfvit_cli.networks.build import parse_spec
 from lfvit_cli.training.checkpoints import Header, save_final
-from lfvit_cli.training.families import bare
 from lfvit_cli.training.job import TrainingJob
 from lfvit_cli.training.metrics import EpochMetrics
 
@@ -40,4 +39,4 @@ def write_final(job: TrainingJob, last: EpochMetrics) -> Path:
         versions={package: metadata.version(package) for package in PACKAGES},
     )
     path = job.output / f"{name}.safetensors"
-    return save_final(path, bare(job.judged).state_dict(), header, DTYPES[settings.save_dtype])
+    return save_final(path, job.judged.state_dict(), header, DTYPES[settings.save_dtype])

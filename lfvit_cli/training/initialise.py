@@ -1,21 +1,16 @@
 """Starting weights: from nothing, timm, a checkpoint of the family, or a plain vision transformer's backbone."""
 
-import re
 from dataclasses import dataclass
 
 import timm
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from lfvit_cli.errors import TrainingError, first_line
 from lfvit_cli.networks.checkpoint_files import read_checkpoint
-from lfvit_cli.networks.checkpoints import family_of
-from lfvit_cli.networks.errors import first_line
-from lfvit_cli.networks.evo_vit import EvoViT
-from lfvit_cli.networks.lf_vit import LFViT
-from lfvit_cli.training.errors import TrainingError
-from lfvit_cli.training.families import bare
+from lfvit_cli.networks.checkpoints import DEIT, family_of
+from lfvit_cli.networks.method import Method, methods
 
-BACKBONE = "DeiT"
 # What answers for other classes than the checkpoint's starts anew.
 HEADS = ("head.", "head_cls.", "head_dist.", "fc.", "classifier.")
 
@@ -61,26 +56,21 @@ def initialise(network: nn.Module, source: str | None) -> Initialisation:
         CheckpointError: the file is missing, broken or unsafe.
         TrainingError: timm's weights cannot be fetched, or nothing in the source is for this network.
     """
-    model = bare(network)
-    own = model.state_dict()
-    parameters = [name for name, _ in model.named_parameters()]
+    own = network.state_dict()
+    parameters = [name for name, _ in network.named_parameters()]
     if source is None:
         return Initialisation(None, (), (), tuple(parameters), ())
     found = _read(source)
-    _check_family(own, found, source)
-    translated = translate(model, found)
+    _check_family(network, found, source)
+    translated = translate(network, found)
     fitted: dict[str, Tensor] = {}
     for name, value in translated.items():
         if name in own and (tensor := _fit(name, value, own[name], source)) is not None:
             fitted[name] = tensor
     taken = tuple(name for name in parameters if name in fitted)
     if not taken:
-        raise TrainingError(
-            f"{source} has no parameter of this network", "Give a checkpoint of its family, or of a plain DeiT."
-        )
-    model.load_state_dict(fitted, strict=False)
-    if isinstance(model, LFViT) and not any(name.startswith("reuse_block.") for name in fitted):
-        model.silence_reuse()
+        raise TrainingError(f"{source} has no parameter of this network", _start(network))
+    network.load_state_dict(fitted, strict=False)
     resampled = tuple(name for name in taken if translated[name].shape != own[name].shape)
     fresh = tuple(name for name in parameters if name not in fitted)
     unused = tuple(name for name in translated if name not in fitted and name not in fresh)
@@ -88,34 +78,22 @@ def initialise(network: nn.Module, source: str | None) -> Initialisation:
 
 
 def translate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A plain backbone's parameters under a family's own names; those of the family itself stay as they are."""
-    if family_of(state) != BACKBONE:
+    """A plain backbone's parameters under a method's own names; those of the method itself stay as they are."""
+    method = _method(model)
+    if method is None or method.from_vit is None or family_of(state) != DEIT:
         return state
-    if isinstance(model, LFViT):
-        # One embedding of positions serves both grids.
-        positions = {f"pos_embed_list.{grid}": state["pos_embed"] for grid in (0, 1) if "pos_embed" in state}
-        return {name: value for name, value in state.items() if name != "pos_embed"} | positions
-    if isinstance(model, EvoViT):
-        return _split_for_evo_vit(state)
-    return state
+    return method.from_vit(model, state)
 
 
-def _split_for_evo_vit(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Evo-ViT keeps the parts of attention in lists beside its blocks, and splits queries and keys from values."""
-    names = {"norm1": "norms.{}.", "attn.proj": "projs.{}."}
-    translated: dict[str, Tensor] = {}
-    for name, value in state.items():
-        part = re.fullmatch(r"blocks\.(\d+)\.(norm1|attn\.proj|attn\.qkv)\.(weight|bias)", name)
-        if part is None:
-            translated[name] = value
-        elif part[2] == "attn.qkv":
-            width = len(value) // 3
-            translated[f"qks.{part[1]}.qk.{part[3]}"] = value[: 2 * width]
-            translated[f"vs.{part[1]}.v.{part[3]}"] = value[2 * width :]
-        else:
-            translated[names[part[2]].format(part[1]) + part[3]] = value
-    # The backbone's last norm has served the class token, too.
-    return translated | {f"norm_cls.{kind}": state[f"norm.{kind}"] for kind in ("weight", "bias")}
+def _method(model: nn.Module) -> Method | None:
+    return next((method for method in methods() if method.network is type(model)), None)
+
+
+def _start(model: nn.Module) -> str:
+    """Which checkpoint a network can start from."""
+    method = _method(model)
+    named = "" if method is None else method.starts_from
+    return f"Start from {named or 'a checkpoint of its family, or of a plain DeiT'}."
 
 
 def _read(source: str) -> dict[str, Tensor]:
@@ -131,12 +109,12 @@ def _read(source: str) -> dict[str, Tensor]:
     return state
 
 
-def _check_family(own: dict[str, Tensor], found: dict[str, Tensor], source: str) -> None:
-    ours, theirs = family_of(own), family_of(found)
-    if theirs not in (ours, BACKBONE):
+def _check_family(network: nn.Module, found: dict[str, Tensor], source: str) -> None:
+    ours, theirs = family_of(network.state_dict()), family_of(found)
+    if theirs not in (ours, DEIT):
         raise TrainingError(
             f"{source} holds {theirs or 'unknown'} weights, and the model is {ours or 'another network'}",
-            "Start from a checkpoint of its family, or of a plain DeiT.",
+            _start(network),
         )
 
 

@@ -14,17 +14,16 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import nn
 
+from lfvit_cli.errors import TrainingError
 from lfvit_cli.images.transforms import TransformSettings
 from lfvit_cli.networks.build import build, evaluation_settings, parse_spec
-from lfvit_cli.networks.staged import StagedNetwork
+from lfvit_cli.networks.stages import stage_names
 from lfvit_cli.runtime.devices import choose_device
 from lfvit_cli.training.augment import Augmentation
 from lfvit_cli.training.data import PhotoStore, Splits, list_splits, open_photos, stored_size
-from lfvit_cli.training.dynamic_vit import DynamicViTObjective
-from lfvit_cli.training.errors import TrainingError
-from lfvit_cli.training.families import bare, objective_for
 from lfvit_cli.training.initialise import Initialisation, initialise
-from lfvit_cli.training.objective import Objective, ObjectiveSettings
+from lfvit_cli.training.objective import ObjectiveSettings
+from lfvit_cli.training.objectives import objective_for
 from lfvit_cli.training.recipes import Recipe
 from lfvit_cli.training.settings import TrainSettings
 
@@ -97,7 +96,7 @@ class TrainingJob:
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of the network's stages."""
-        return cast(StagedNetwork, self.network).stages
+        return stage_names(self.network)
 
 
 def prepare(settings: TrainSettings, output: Path, report: Report) -> TrainingJob:
@@ -174,7 +173,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe, processes: int) -> torch.
     if recipe.optimizer.lower() not in list_optimizers():
         raise TrainingError(f"timm has no optimizer {recipe.optimizer!r}", "Use one of timm's, such as adamw or sgd.")
     made: torch.optim.Optimizer = create_optimizer_v2(
-        bare(network),
+        network,
         opt=recipe.optimizer,
         lr=recipe.peak_lr(recipe.batch_size * recipe.accumulate * processes),
         weight_decay=recipe.weight_decay,
@@ -194,16 +193,16 @@ def _objective_settings(recipe: Recipe) -> ObjectiveSettings:
 
 
 def _teacher(
-    settings: TrainSettings, objective: Objective, transform: TransformSettings, classes: int
+    settings: TrainSettings, objective: nn.Module, transform: TransformSettings, classes: int
 ) -> nn.Module | None:
     if settings.teacher is None:
         return None
-    if settings.recipe.distillation == "none" and not isinstance(objective, DynamicViTObjective):
+    if settings.recipe.distillation == "none" and not getattr(objective, "has_own_distillation", False):
         raise TrainingError("this recipe learns nothing from a teacher", "Add --distillation soft, or hard.")
     if settings.teacher_checkpoint is None:
         raise TrainingError(f"the teacher {settings.teacher} has no weights", "Add --teacher-checkpoint.")
     teacher = build(settings.teacher, checkpoint=settings.teacher_checkpoint)
-    theirs: Any = bare(teacher)
+    theirs: Any = teacher
     if theirs.num_classes != classes:
         raise TrainingError(
             f"the teacher answers {theirs.num_classes} classes, and the photos have {classes}",
@@ -217,11 +216,11 @@ def _teacher(
     return teacher.requires_grad_(False)
 
 
-def _accelerator(settings: TrainSettings, objective: Objective, output: Path) -> Any:
+def _accelerator(settings: TrainSettings, objective: Any, output: Path) -> Any:
     device = choose_device(settings.device)
     if settings.precision == "float16" and device.type != "cuda":
         raise TrainingError(f"{device} cannot train in float16", "Use --precision bfloat16, or float32.")
-    sometimes_unused = not objective.always_whole and objective.final_form_from > 0
+    sometimes_unused = not getattr(objective, "always_whole", True)
     accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision=MIXED[settings.precision],

@@ -34,3 +34,6 @@ class LFViTObjective(Objective):
         focus = self.classify(answer.logits, targets, lesson)
         location = divergence(answer.logits, seen.logits)
         return {"loss": focus + location, "focus": focus, "location": location}
+
+
+OBJECTIVES = {LFViT: LFViTObjective}

@@ -9,14 +9,14 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from lfvit_cli.errors import NonFiniteLoss, TrainingError
 from lfvit_cli.training.augment import Draws
 from lfvit_cli.training.checkpoints import Checkpoint, latest, load_checkpoint, save_checkpoint
 from lfvit_cli.training.data import EpochOrder, Labelled, mixed_seed
-from lfvit_cli.training.errors import NonFiniteLoss, TrainingError
-from lfvit_cli.training.families import bare, teach
 from lfvit_cli.training.interrupts import StopRequest, listening
 from lfvit_cli.training.job import Report, TrainingJob
 from lfvit_cli.training.metrics import EpochMetrics, RunningMean, from_data
+from lfvit_cli.training.objectives import teach
 from lfvit_cli.training.validation import validate
 
 OnEpoch = Callable[[Sequence[EpochMetrics]], None]
@@ -38,7 +38,7 @@ def find_start(output: Path, *, resume: bool) -> Path | None:
         raise TrainingError(f"{output} has no checkpoint to go on from", "Leave out --resume.")
     if not resume and path is not None:
         raise TrainingError(
-            f"{output} holds a training already", "Add --resume to go on with it, or name another --output."
+            f"there is a training in {output} already", "Add --resume to go on with it, or name another --output."
         )
     return path
 
@@ -198,14 +198,15 @@ class _Run:
         random = gather_object([_random_states()])
         if self.accelerator.is_main_process:
             checkpoint = Checkpoint(
-                weights=bare(job.network).state_dict(),
+                weights=job.network.state_dict(),
                 epoch=self.epoch,
                 update=self.update,
                 settings=job.settings.model_dump(mode="json"),
                 data_sha256=job.splits.train.sha256,
+                validation_sha256=job.splits.validation.sha256,
                 optimizer=job.optimizer.state_dict(),
                 scheduler=job.scheduler.state_dict(),
-                ema=None if job.ema is None else bare(job.ema.module).state_dict(),
+                ema=None if job.ema is None else job.ema.module.state_dict(),
                 scaler=None if scaler is None else scaler.state_dict(),
                 random=random,
                 last_lr=self.last_lr,
@@ -220,16 +221,18 @@ class _Run:
         job = self.job
         differing = job.settings.differences(saved.settings)
         differing += ["photos"] if saved.data_sha256 != job.splits.train.sha256 else []
+        if saved.validation_sha256 not in ("", job.splits.validation.sha256):
+            differing.append("validation photos")
         if differing:
             raise TrainingError(
                 f"{path} is of another training: it differs in {', '.join(differing)}",
                 "Give the same settings, or name another --output.",
             )
-        bare(job.network).load_state_dict(saved.weights)
+        job.network.load_state_dict(saved.weights)
         job.optimizer.load_state_dict(saved.optimizer)
         job.scheduler.load_state_dict(saved.scheduler)
         if job.ema is not None and saved.ema is not None:
-            bare(job.ema.module).load_state_dict(saved.ema)
+            job.ema.module.load_state_dict(saved.ema)
         if self.accelerator.scaler is not None and saved.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved.scaler)
         self.epoch, self.update, self.last_lr = saved.epoch, saved.update, saved.last_lr

@@ -44,10 +44,12 @@ class Objective(nn.Module, ABC):
     Attributes:
         final_form_from: share of the training after which the network runs as at inference.
         always_whole: whether every parameter has a gradient in every step.
+        has_own_distillation: whether it learns from a teacher in its own way, whatever the settings say.
     """
 
     published_final_form_from: ClassVar[float] = 0.0
     always_whole: ClassVar[bool] = True
+    has_own_distillation: ClassVar[bool] = False
 
     def __init__(self, network: nn.Module, settings: ObjectiveSettings) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ class Recipe(BaseModel):
         ema_decay: of the moving average of the weights, which is then what is validated and saved; None for none.
         crop_scale: least and greatest share of a photo's area that a random crop keeps.
         flip: probability of mirroring.
-        rand_augment: magnitude, on torchvision's scale of 0 to 30, of two random operations a photo; None for none.
+        rand_augment: random operations on each photo, as timm's configuration string; None for none.
         mixup: alpha of mixup; 0 for none.
         cutmix: alpha of cutmix; 0 for none.
         erasing: probability of erasing a rectangle.
@@ -42,9 +42,9 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    accumulate: PositiveInt = 1
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
+    accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1
     optimizer: str = "adamw"
     lr: PositiveFloat
     lr_batch_size: PositiveInt | None = None
@@ -56,12 +56,12 @@ class Recipe(BaseModel):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.08, 1.0)
     flip: Share = 0.5
-    rand_augment: Annotated[int, Field(ge=0, le=30)] | None = None
+    rand_augment: Annotated[str, Field(pattern=r"^rand(-[a-z]+[0-9.]+)*$")] | None = None
     mixup: NonNegativeFloat = 0
     cutmix: NonNegativeFloat = 0
     erasing: Share = 0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
-    repeats: PositiveInt = 1
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0
     distillation: Literal["none", "soft", "hard"] = "none"
     temperature: PositiveFloat = 3
@@ -103,7 +103,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         lr_batch_size=512,
         warmup=5 / 300,
         ema_decay=0.99996,
-        rand_augment=9,
+        rand_augment="rand-m9-mstd0.5-inc1",
         mixup=0.8,
         cutmix=1.0,
         erasing=0.25,

@@ -19,6 +19,7 @@ class TrainSettings(BaseModel):
 
     Attributes:
         model: ``NAME[:key=value,...]``.
+        imports: SHA-256 of every file that added networks, by its name as given.
         data: the folder of the splits.
         train_split: its sub-folder to train on.
         validation_split: its sub-folder to validate on; None for ``val`` or ``validation``.
@@ -37,6 +38,7 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
+    imports: dict[str, str] = Field(default_factory=dict)
     data: Path
     train_split: str = "train"
     validation_split: str | None = None

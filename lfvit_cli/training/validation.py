@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from lfvit_cli.images.transforms import normalise
-from lfvit_cli.training.families import stage_logits
 from lfvit_cli.training.job import TrainingJob
+from lfvit_cli.training.objectives import stage_logits
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from made_predictions import predictions, random_predictions, tables
 from lfvit_cli.analysis.area import area_under
 from lfvit_cli.analysis.exits import exit_curve
 from lfvit_cli.analysis.references import oracle_exit, random_exit
-from lfvit_cli.measure.predictions_table import Predictions
+from lfvit_cli.evaluation.table import Predictions
 
 
 def area_of(table: Predictions) -> tuple[float, float, float, float | None]:

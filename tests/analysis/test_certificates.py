@@ -7,9 +7,10 @@ from made_predictions import predictions, random_predictions, tables
 from scipy import stats
 
 from lfvit_cli.analysis.certificates import choose_certain, counted_at
-from lfvit_cli.analysis.exits import Criterion, exit_curve
+from lfvit_cli.analysis.exits import exit_curve
 from lfvit_cli.analysis.targets import Aim, Target, choose
-from lfvit_cli.measure.predictions_table import Predictions
+from lfvit_cli.evaluation.table import Predictions
+from lfvit_cli.policies import Criterion
 
 LOCATION, FOCUS = 1e9, 3e9
 TARGETS = (

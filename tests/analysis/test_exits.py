@@ -5,13 +5,19 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_predictions import predictions, random_predictions, tables
+from networks.cases import images
+from networks.three_stages import NAMES, SIDE, three_stages
 
-from lfvit_cli.analysis.errors import AnalysisError
-from lfvit_cli.analysis.exits import Criterion, ExitCurve, exit_curve, pareto_front, simulate
-from lfvit_cli.measure.predictions_table import Predictions
+from lfvit_cli.analysis.exits import ExitCurve, exit_curve, pareto_front, simulate
+from lfvit_cli.errors import AnalysisError
+from lfvit_cli.evaluation.answers import describe
+from lfvit_cli.evaluation.table import Predictions, PredictionsMetadata, StageAnswers
+from lfvit_cli.networks.stages import Output, stages_of, walk
+from lfvit_cli.policies import Criterion, ExitPolicy
 
 
 def agrees(curve: ExitCurve, row: int, table: Predictions, criterion: Criterion) -> bool:
@@ -42,9 +48,11 @@ def agrees(curve: ExitCurve, row: int, table: Predictions, criterion: Criterion)
 def test_curve_agrees_with_simulation(table: Predictions, criterion: Criterion) -> None:
     """Every row of the curve is exactly what the per-image simulation counts, ties, 0 and 1 included."""
     curve = exit_curve(table, criterion)
-    distinct = np.unique(getattr(table.stages["stage0"], criterion.value))
+    distinct = np.unique(getattr(table.stages["stage0"], criterion.column))
     assert len(curve) == len(distinct) + 1
-    assert sorted(curve.thresholds[:-1, 0]) == list(distinct)
+    # An entropy exits below its threshold, which is the next number above it.
+    expected = np.nextafter(distinct, np.inf, dtype=distinct.dtype) if criterion.exits_below else distinct
+    assert sorted(curve.thresholds[:-1, 0]) == list(expected)
     assert all(agrees(curve, row, table, criterion) for row in range(len(curve)))
     assert np.all(np.diff(curve.exit_rate) < 0)
     assert (curve.exit_rate[0], curve.exit_rate[-1]) == (1, 0)
@@ -168,3 +176,32 @@ def test_imagenet_is_swept_in_a_tenth_of_a_second() -> None:
         seconds.append(time.perf_counter() - start)
         assert curve.macs is not None
     assert min(seconds) < 0.1
+
+
+def answers_of(outputs: tuple[Output, ...], labels: torch.Tensor) -> Predictions:
+    """The table that an evaluation makes of every stage's logits."""
+    stages = {}
+    for name, output in zip(NAMES, outputs, strict=False):
+        stages[name] = StageAnswers(**{key: value.numpy() for key, value in describe(output.logits, labels).items()})
+    metadata = PredictionsMetadata(stages=tuple(stages), macs=(1, 2, 3)[: len(stages)])
+    images = np.array([str(row) for row in range(len(labels))], dtype=object)
+    return Predictions(images, labels.numpy(), stages, metadata)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("criterion", list(Criterion))
+def test_every_threshold_of_a_sweep_is_what_the_network_does(criterion: Criterion, count: int) -> None:
+    """Image by image, for any criterion and number of stages: the walk stops where the table says."""
+    stages = stages_of(three_stages())[:count]
+    photos, labels = images(30, SIDE), torch.arange(30) % 4
+    table = answers_of(walk(stages, photos).outputs, labels)
+    curve = exit_curve(table, criterion, most_combinations=400)
+    for row in range(0, len(curve), max(1, len(curve) // 12)):
+        thresholds = tuple(curve.thresholds[row].tolist())
+        seen = walk(stages, photos, ExitPolicy(criterion=criterion, thresholds=thresholds))
+        outcome = simulate(table, thresholds, criterion)
+        assert outcome.stage.tolist() == seen.exit_stage.tolist()
+        assert outcome.prediction.tolist() == seen.logits.argmax(1).tolist()
+        assert curve.answered[row].tolist() == seen.answered(count)
+    # From all that can exit to none.
+    assert curve.answered[-1].tolist()[-1] == 30 or count == 3

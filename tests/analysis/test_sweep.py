@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from made_predictions import random_predictions
 
-from lfvit_cli.analysis.exits import Criterion, simulate
+from lfvit_cli.analysis.exits import simulate
 from lfvit_cli.analysis.sweep import SweepRecord, SweepSettings, sweep, sweep_record
 from lfvit_cli.analysis.targets import Aim, Target
+from lfvit_cli.policies import Criterion
 
 
 @pytest.mark.parametrize("stages", [("full",), ("location", "focus"), ("one", "two", "three")])
@@ -37,7 +38,7 @@ def test_points_are_thresholds_one_can_use(criterion: Criterion) -> None:
     settings = SweepSettings(criterion=criterion, repeats=2)
     record = sweep_record([sweep(table, "p.parquet", "made", settings)], settings)
     curve = json.loads(record.model_dump_json())["curve"]
-    distinct = np.unique(getattr(table.stages["location"], criterion.value))
+    distinct = np.unique(getattr(table.stages["location"], criterion.column))
     assert len(curve) == len(distinct) + 1
     for point in curve:
         outcome = simulate(table, (point["threshold"],), criterion)

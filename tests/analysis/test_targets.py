@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from made_predictions import random_predictions
 
-from lfvit_cli.analysis.errors import UnreachableTargetError
 from lfvit_cli.analysis.exits import exit_curve
 from lfvit_cli.analysis.targets import Aim, Target, choose, require_reachable
+from lfvit_cli.errors import UnreachableTargetError
 
 
 def target(aim: Aim, value: float) -> Target:

@@ -1,6 +1,7 @@
 """`lfvit bench` times real networks on real photos, writes its files whole, and refuses what it cannot do."""
 
 import csv
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from running import Run
 
 from lfvit_cli.analysis.demo import demo_threshold
 from lfvit_cli.images.demo import demo_photos
+from lfvit_cli.policies import PolicyFile
 from lfvit_cli.results.schemas import shipped_schema
 
 NARROW = "embed_dim=48,num_heads=3,depth=2,num_classes=10"
@@ -117,11 +119,29 @@ def test_the_demo_network_runs_at_its_own_threshold(lfvit: Run) -> None:
     assert row["trained"]
     assert row["top1_from"] == "this run"
     assert row["top1"] > 0.5
-    assert row["threshold"] == pytest.approx(demo_threshold("lf_deit_small"))
+    assert row["policy"]["thresholds"] == [demo_threshold("lf_deit_small")]
     assert "assumption" not in done.stderr
     asked = lfvit("bench", "lf_deit_small", *quick, "--exit-rate", "0.5")
-    assert json.loads(asked.stdout)["rows"][0]["threshold"] > row["threshold"]
+    assert json.loads(asked.stdout)["rows"][0]["policy"]["thresholds"] > row["policy"]["thresholds"]
     assert "assumption" in asked.stderr
+
+
+def test_three_stages_from_outside(lfvit: Run, exit_vit: Path, tmp_path: Path) -> None:
+    """Immediate, queued and compiled, under a policy file: every stage is counted, and the file's hash is kept."""
+    spec = "exit_vit_small:embed_dim=24,num_heads=3,num_classes=5"
+    policy = PolicyFile(model=spec, stages=("after_4", "after_8", "full"), criterion="margin", thresholds=(0.02, 0.02))
+    (tmp_path / "policy.json").write_text(policy.text())
+    common = ["bench", spec, "--import", str(exit_vit), "--reference", spec, "--policy", "policy.json", *QUICK]
+    for options in ([], ["--schedule", "queued"], ["--compile", "--batch-size", "8"]):
+        done = lfvit(*common, *options, "--format", "json")
+        assert done.returncode == 0, done.stderr
+        record = json.loads(done.stdout)
+        (row,) = record["rows"]
+        assert row["policy"] == {"criterion": "margin", "thresholds": [0.02, 0.02]}
+        assert len(row["answered"]) == 3
+        assert row["exit_rate"] == sum(row["answered"][:2]) / sum(row["answered"])
+        assert record["settings"]["imports"] == {str(exit_vit): hashlib.sha256(exit_vit.read_bytes()).hexdigest()}
+        assert "warning: a stage" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -134,12 +154,22 @@ def test_the_demo_network_runs_at_its_own_threshold(lfvit: Run) -> None:
         ([LF, DEIT, "--checkpoint", "a.pth", "--checkpoint", "b.pth"], 2, "MODEL=SOURCE"),
         ([DEIT, "--exit-rate", "2"], 2, "--exit-rate"),
         ([DEIT, "--exit-rate", "0.5,many"], 2, "--exit-rate"),
-        ([DEIT, "--focus-batch", "4"], 2, "--schedule queued"),
-        ([DEIT, "--schedule", "queued"], 1, "none of these networks has a second stage"),
+        ([DEIT, "--later-batch", "4"], 2, "--schedule queued"),
+        ([DEIT, "--schedule", "queued"], 1, "none of these networks has a later stage"),
         ([DEIT, "--order", "hard"], 1, "without a network that exits early"),
         ([DEIT, "--dtype", "tf32"], 1, "cpu has no TF32"),
         ([DEIT, "--graphs"], 1, "cpu has no CUDA graphs"),
         ([DEIT, "--threshold", "-0.1"], 2, "--threshold"),
+        ([LF, "--threshold", "1.2"], 1, "1.2 is not a threshold of confidence"),
+        ([LF, "--threshold", "0.3,0.4"], 1, "2 exit thresholds were given for the stages location, focus"),
+        ([LF, "--policy", "none.json"], 1, "cannot read the policy 'none.json'"),
+        ([LF, "--policy", "p.json", "--exit-rate", "0.5"], 2, "either a policy, or a threshold"),
+        ([LF, "--criterion", "luck"], 2, "--criterion"),
+        ([DEIT, "--import", "none.py"], 1, "there is no file none.py to import"),
+        ([DEIT, "--seconds", "inf"], 2, "--seconds"),
+        ([DEIT, "--batch-size", "1000000000"], 2, "--batch-size"),
+        ([DEIT, "--threads", "1000000000"], 2, "--threads"),
+        ([DEIT, "--seed", "10000000000000000000000"], 2, "--seed"),
         ([DEIT, "--batch-size", "0"], 2, "--batch-size"),
         ([DEIT, "--dtype", "int8"], 2, "--dtype"),
         ([DEIT, "--output", "/proc/nothing"], 1, "cannot write to /proc/nothing"),

@@ -16,9 +16,9 @@ from evaluating import SPEC, answers, run_here, same_answers, save_checkpoint
 from running import Run
 
 from lfvit_cli.commands.evaluate import Interpolation
+from lfvit_cli.evaluation.table import read_predictions
 from lfvit_cli.images import transforms
 from lfvit_cli.images.demo import demo_folder
-from lfvit_cli.measure.predictions_table import read_predictions
 
 PHOTOS = str(demo_folder() / "test")
 
@@ -133,14 +133,14 @@ def test_interpolations_are_those_of_the_transform() -> None:
     [
         (["--data", "nowhere"], 1, "there is no folder 'nowhere'. Check the path"),
         (["--checkpoint", "nowhere.pth"], 1, "there is no checkpoint nowhere.pth. Give a file"),
-        (["--checkpoint", "text.pth"], 1, "text.pth is truncated, or no checkpoint"),
+        (["--checkpoint", "text.pth"], 1, "text.pth is truncated, or not a checkpoint"),
         (["--split", "train"], 1, "has no split 'train'. Its folders are"),
         (["--class-map", "nowhere.txt"], 1, "cannot read the class map 'nowhere.txt'"),
         (["--class-map", "text.pth"], 1, "class folder(s) are not in the class map 'text.pth'"),
         (["--data", "torch/cifar10"], 1, "torch/cifar10 needs the folder it lies in. Add --data-root DIR"),
-        (["--device", "abacus"], 1, "'abacus' is no device"),
+        (["--device", "abacus"], 1, "'abacus' is not a device"),
         (["-o", "text.pth/x"], 1, "text.pth/x"),
-        (["-o", "other.parquet"], 1, "no Parquet file, and it is in the way. Name another --output, or add --fresh"),
+        (["-o", "other.parquet"], 1, "not a Parquet file, and it is in the way. Name another --output, or add --fresh"),
         (["--mean", "0.5"], 2, "'0.5' is not three numbers such as 0.5,0.5,0.5"),
         (["--std", "1,1,0"], 2, "'1,1,0' is not three positive numbers"),
         (["--mean", "nan,0,0"], 2, "'nan,0,0' is not three numbers"),

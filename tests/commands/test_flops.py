@@ -46,7 +46,7 @@ def test_any_timm_classifier_can_be_counted(lfvit: Run) -> None:
         (["lf_deit_smal"], 1, "Did you mean lf_deit_small"),
         (["lf_deit_small:alpa=1"], 1, "Did you mean alpha?"),
         (["lf_deit_small:region_size=8"], 1, "Give a region_size from 1 to 7."),
-        (["lf_deit_small:alpha"], 1, "is no key=value"),
+        (["lf_deit_small:alpha"], 1, "is not key=value"),
         (["deit_small_patch16_224", "--exit-rate", "1.5"], 2, "--exit-rate"),
         (["deit_small_patch16_224", "--format", "xml"], 2, "--format"),
     ],

@@ -79,7 +79,7 @@ def test_its_weights_are_a_checkpoint_of_other_commands(train: Train, photos: st
     [
         (["--set", "speed=3"], "there is no hyperparameter 'speed'"),
         (["--set", "flip=3"], "flip=3: Input should be less than or equal to 1"),
-        (["--set", "flip"], "'flip' is no NAME=VALUE"),
+        (["--set", "flip"], "'flip' is not NAME=VALUE"),
         (["--recipe", "none"], "'none' is not one of"),
     ],
 )
@@ -135,7 +135,7 @@ def test_interrupt_saves_and_resume_goes_on(photos: str, tmp_path: Path) -> None
 def unpruned_teacher(folder: Path) -> list[str]:
     """The options of a teacher for ``DYNAMIC_VIT``: the plain network of its size, with weights in the folder."""
     network: Any = build(SPECS[1], num_classes=2)
-    torch.save(network.model.state_dict(), folder / "teacher.pth")
+    torch.save(network.state_dict(), folder / "teacher.pth")
     return ["--teacher", SPECS[1], "--teacher-checkpoint", str(folder / "teacher.pth")]
 
 

@@ -87,10 +87,11 @@ def test_json_tells_what_was_seen(lfvit: Run, tmp_path: Path, odd: Path, weights
         assert CLASSES[row["label"]] == Path(row["image"]).parent.name
         assert row["exited"] is True
         assert row["model"] == LF_VIT
-        assert row["threshold"] == 0
+        assert row["policy"] == {"criterion": "confidence", "thresholds": [0.0]}
+        assert row["answered_by"] == "location"
         assert row["macs"] == row["stages"]["location"]["macs"] < row["most_macs"]
-        assert len(row["fine_tokens"]) == 88
-        assert 0 <= row["region"] < 9
+        assert [trace["kind"] for trace in row["stages"]["focus"]["traces"]] == ["box", "tokens"]
+        assert len(set(row["stages"]["focus"]["traces"][1]["owner"])) == 88 + 27
         assert row["stages"]["focus"].keys() >= {"prediction", "confidence"}
     assert not (tmp_path / "reports").exists()
     by_name = {Path(row["image"]).name: row["stages"] for row in rows}
@@ -120,7 +121,7 @@ def test_only_filters(lfvit: Run, odd: Path, weights: str, only: str) -> None:
     def passes(row: dict[str, object]) -> bool:
         stages: dict[str, dict[str, int]] = row["stages"]  # type: ignore[assignment]
         if only == "harmed":
-            answered = stages[str(row["answered"])]["prediction"]
+            answered = stages[str(row["answered_by"])]["prediction"]
             return stages["location"]["prediction"] == row["label"] != answered
         return row["exited"] is (only == "exited")
 
@@ -138,7 +139,8 @@ def test_networks_are_compared_on_one_sheet(lfvit: Run, tmp_path: Path, photo: s
     assert [row["model"] for row in rows] == [LF_VIT, DYNAMIC_VIT, DEIT]
     assert [row["trained"] for row in rows] == [True, True, False]
     assert rows[1]["stages"]["full"]["name"] in CLASSES
-    assert [len(kept) for kept in rows[1]["kept_patches"]] == [137, 96, 67]
+    pruned = [trace["owner"] for trace in rows[1]["stages"]["full"]["traces"]]
+    assert [sum(owner >= 0 for owner in owners) for owners in pruned] == [137, 96, 67]
     assert f"{DEIT} has random weights" in done.stderr
     drawn = lfvit(*arguments, "--output", "out")
     assert drawn.returncode == 0, drawn.stderr
@@ -154,7 +156,10 @@ def test_bare_looks_through_the_demo_network(lfvit: Run, photo: str) -> None:
     assert row["stages"]["location"]["name"] in demo_class_names()
     assert "random" not in done.stderr
     asked = lfvit("visualize", photo, "--format", "json", "--threshold", "1")
-    assert 0 < row["threshold"] < json.loads(asked.stdout)[0]["threshold"] == 1
+    given, found = json.loads(asked.stdout)[0]["policy"]["thresholds"], row["policy"]["thresholds"]
+    assert 0 < found[0] < given[0] == 1
+    assert "knows 10 kinds only" in done.stderr
+    assert row["knows"].startswith("knows 10 kinds only: dress")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +169,12 @@ def test_bare_looks_through_the_demo_network(lfvit: Run, photo: str) -> None:
         (("*.png",), 1, "no image matches '*.png'"),
         (("notes.txt",), 1, "cannot read the image"),
         ((".", "--only", "exited"), 1, "has one stage"),
-        (("{photo}", "--threshold", "1.5"), 2, "--threshold"),
+        (("{photo}", "--threshold", "1.5"), 1, "1.5 is not a threshold of confidence"),
+        (("{photo}", "--threshold", "0.5,0.5"), 1, "2 exit thresholds were given for the stages location, focus"),
+        (("{photo}", "--threshold", "0.5", "--policy", "x.json"), 2, "either a policy or a threshold"),
+        (("{photo}", "--policy", "none.json"), 1, "cannot read the policy 'none.json'"),
+        (("{photo}", "--policy", "notes.txt"), 1, "it is not JSON"),
+        (("{photo}", "--import", "none.py"), 1, "there is no file none.py to import"),
         (("{photo}", "--threshold", "nan"), 2, "--threshold"),
         (("{photo}", "--only", "spoiled"), 2, "--only"),
         (("{photo}", "--classes", "notes.txt"), 1, "has 1 class names, and the network 5 classes"),
@@ -173,7 +183,7 @@ def test_bare_looks_through_the_demo_network(lfvit: Run, photo: str) -> None:
         (("{photo}", "--checkpoint", "none.pth"), 1, "there is no checkpoint none.pth"),
         (("{photo}", "--checkpoint", "a.pth", "--checkpoint", "b.pth"), 2, "two sources"),
         (("{photo}", "--compare", "deit_smal"), 1, "no model is called 'deit_smal'"),
-        (("{photo}", "--device", "toaster"), 1, "'toaster' is no device"),
+        (("{photo}", "--device", "toaster"), 1, "'toaster' is not a device"),
         ((), 2, "Missing argument"),
     ],
 )

@@ -8,12 +8,12 @@ import typer
 from running import Run
 
 from lfvit_cli.console.errors import advice, explain
-from lfvit_cli.results.errors import ResultsError
+from lfvit_cli.errors import ResultsError
 
 PROGRAM = """
 import os, signal, typer
 from lfvit_cli.console.errors import advice
-from lfvit_cli.results.errors import ResultsError
+from lfvit_cli.errors import ResultsError
 app = typer.Typer(pretty_exceptions_enable=False)
 @app.command()
 @advice(debug=bool(int(os.environ["DEBUG"])))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import Run
 
-from lfvit_cli.console.options import positive_integers, sources_by_model
+from lfvit_cli.console.options import exit_thresholds, positive_integers, sources_by_model
 
 PROGRAM = """
 import typer
@@ -17,9 +17,11 @@ def show(
     models: ModelsArgument = None, form: FormatOption = "table", output: OutputOption = Path("out"),
     data: DataOption = None, checkpoint: CheckpointOption = None, device: DeviceOption = "auto",
     dtype: DtypeOption = "float32", threads: ThreadsOption = None, seed: SeedOption = 0,
-    exit_rate: ExitRateOption = 0.78, threshold: ThresholdOption = None,
+    exit_rate: ExitRateOption = 0.78, threshold: ThresholdsOption = None,
+    criterion: CriterionOption = None, policy: PolicyOption = None, imports: ImportOption = None,
 ) -> None:
-    print(models, form, output, data, checkpoint, device, dtype, threads, seed, exit_rate, threshold)
+    print(models, form, output, data, checkpoint, device, dtype, threads, seed, exit_rate, threshold,
+          criterion, policy, imports)
 app()
 """
 
@@ -46,14 +48,14 @@ def test_no_list_of_positive_integers(text: str) -> None:
 def test_defaults_and_given_values_arrive(run_python: Run) -> None:
     """Every shared option reaches the command, by default and as given."""
     done = run_python("-c", PROGRAM)
-    assert done.stdout == "None table out None None auto float32 None 0 0.78 None\n"
+    assert done.stdout == "None table out None None auto float32 None 0 0.78 None None None None\n"
     done = run_python("-c", PROGRAM, "a", "b", "--format", "json", "--threads", "2", "--exit-rate", "1", "-o", "here")
-    assert done.stdout == "['a', 'b'] json here None None auto float32 2 0 1.0 None\n"
+    assert done.stdout == "['a', 'b'] json here None None auto float32 2 0 1.0 None None None None\n"
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--exit-rate", "1.1"), ("--threshold", "-0.1"), ("--format", "xml"), ("--dtype", "int8"), ("--threads", "0")],
+    [("--exit-rate", "1.1"), ("--format", "xml"), ("--dtype", "int8"), ("--threads", "0")],
 )
 def test_wrong_values_are_bad_usage(run_python: Run, option: str, value: str) -> None:
     """A value outside the allowed ones ends with exit code 2 and the option's name."""
@@ -77,3 +79,16 @@ def test_two_sources_for_one_model_are_bad_usage() -> None:
     """Rather than one of them silently winning."""
     with pytest.raises(typer.BadParameter, match="MODEL=SOURCE"):
         sources_by_model(["a.pth", "b.pth"], ("net",), "--x")
+
+
+def test_thresholds_are_one_number_or_one_for_each_exit() -> None:
+    """In the order given, repeats kept: each is of its own stage."""
+    assert exit_thresholds("0.76", "--threshold") == (0.76,)
+    assert exit_thresholds("0.7, 0.7,2.3", "--threshold") == (0.7, 0.7, 2.3)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-0.1", "nan", "inf", "0.5,,0.6"])
+def test_no_thresholds(text: str) -> None:
+    """Bad usage, with an example."""
+    with pytest.raises(typer.BadParameter, match=r"not a list of numbers such as 0\.76"):
+        exit_thresholds(text, "--threshold")

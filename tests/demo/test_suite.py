@@ -8,11 +8,11 @@ from lfvit_cli.analysis.demo import demo_threshold
 from lfvit_cli.analysis.exits import simulate
 from lfvit_cli.analysis.targets import Aim, Target
 from lfvit_cli.demo.suite import SYSTEMS, Split, demo_predictions, demo_weights
+from lfvit_cli.evaluation.answers import answer_all_stages
+from lfvit_cli.evaluation.table import Predictions, read_predictions
 from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.images.loading import load_photos
 from lfvit_cli.images.transforms import TransformSettings, normalise
-from lfvit_cli.measure.answers import answer_all_stages
-from lfvit_cli.measure.predictions_table import Predictions, read_predictions
 from lfvit_cli.networks.build import build, evaluation_settings
 from lfvit_cli.networks.checkpoint_files import read_checkpoint
 from lfvit_cli.runtime.runner import Runner

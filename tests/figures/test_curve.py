@@ -11,9 +11,9 @@ from matplotlib.text import Annotation
 
 from lfvit_cli.analysis.sweep import Sweep, SweepSettings, sweep
 from lfvit_cli.analysis.targets import Aim, Target
+from lfvit_cli.evaluation.authors_curve import AuthorsCurve, AuthorsPoint
 from lfvit_cli.figures.curve import PublishedPoint, draw_curves
 from lfvit_cli.figures.style import render
-from lfvit_cli.measure.authors_curve import AuthorsCurve, AuthorsPoint
 
 SETTINGS = SweepSettings(repeats=3)
 PUBLISHED = [

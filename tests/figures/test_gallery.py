@@ -10,7 +10,7 @@ from PIL import Image
 
 from lfvit_cli.figures import gallery as module
 from lfvit_cli.figures.gallery import gallery
-from lfvit_cli.measure.looks import Look
+from lfvit_cli.looks.look import Look
 
 
 def looks(*files: str) -> list[list[Look]]:

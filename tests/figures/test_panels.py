@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_looks import plain_look, pruning_look, region_look
+from made_looks import plain_look, pruning_look, region_look, staged_look
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -14,7 +14,7 @@ from lfvit_cli.figures.compare import draw_comparison
 from lfvit_cli.figures.panels import draw_panel
 from lfvit_cli.figures.sheet import PHOTOS_A_SHEET, decision, draw_sheet
 from lfvit_cli.figures.style import render
-from lfvit_cli.measure.looks import Look
+from lfvit_cli.looks.look import Look
 
 LOOKS = {
     "exited": region_look(first=0.9, label=0),
@@ -25,6 +25,9 @@ LOOKS = {
     "one pruning": pruning_look(1),
     "eight prunings": pruning_look(8),
     "plain": plain_look(label=0),
+    "two stages that show nothing": staged_look(2, label=1),
+    "three stages by entropy": staged_look(3, criterion="entropy"),
+    "five stages by margin": staged_look(5, criterion="margin", label=0),
 }
 NASTY = "x_$\\frac{1}{0}$ 日本語 🎉 " + "long " * 30
 
@@ -73,7 +76,7 @@ def test_numbers_are_never_cut(look: Look) -> None:
     """However long the names, the title ends with its number, and the threshold stays in it."""
     (heading, *_) = texts(draw_panel(nasty(look)))
     assert heading.get_text()[-4:].strip("≥< ").replace(".", "").isdigit()
-    assert (look.threshold is None) or "0.76" in heading.get_text()
+    assert look.policy is None or f"{look.policy.thresholds[0]:g}" in heading.get_text()
 
 
 @pytest.mark.parametrize("photo", [(4, 3000), (3000, 4), (1, 1)], ids=["strip", "column", "dot"])

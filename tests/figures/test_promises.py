@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from made_bench import DEIT, LF, bench_record
 
+from lfvit_cli.bench.record import BenchRecord
 from lfvit_cli.figures.latency import latency_figure
 from lfvit_cli.figures.promises import promises_figure
 from lfvit_cli.figures.scaling import scaling_figure
 from lfvit_cli.figures.style import render
-from lfvit_cli.measure.speed_record import BenchRecord
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_latencies_are_apart_by_exit(record: BenchRecord) -> None:
     rows = [row for row in record.rows if row.batch_size == 1]
     assert len(figure.axes) == len(rows) == 3
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]  # type: ignore[union-attr]
-    assert texts[0] == f"exited early: {rows[0].exit_rate:.0%}"
+    assert texts[0] == f"answered by location: {rows[0].exit_rate:.0%}"
     images = sum(patch.get_height() for axes in figure.axes for patch in axes.patches)  # type: ignore[attr-defined]
     assert images == pytest.approx(3 * 3 * 32, rel=0.05)
     batches = record.model_copy(update={"rows": record.rows[3:], "timings": record.timings[3:]})

@@ -1,5 +1,6 @@
 """What is drawn over a picture lies exactly on its patches."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,16 @@ from numpy.typing import NDArray
 
 from lfvit_cli.figures.page import Box, Page, page
 from lfvit_cli.figures.regions import (
-    attention_shares,
-    cell_borders,
-    dimming,
-    draw_attention,
-    draw_focus,
+    count_tokens,
+    draw_heat,
     draw_photo,
-    draw_pruning,
-    patch_mask,
+    draw_tokens,
+    group_borders,
+    heat_shares,
     region_box,
+    shades,
 )
+from lfvit_cli.looks.look import BoxLook, HeatLook, TokensLook
 
 BOX = Box(0.5, 0.25, 4.0, 4.0)
 
@@ -42,76 +43,92 @@ def cell_centres(pixels: NDArray[np.uint8], grid: int) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(("grid", "size"), [(7, 5), (9, 8), (3, 1), (5, 5)])
-def test_bright_patches_are_the_fine_tokens(grid: int, size: int) -> None:
-    """On a white picture, the patches that stay bright are those that focus takes as fine tokens, and no other."""
+def test_bright_patches_are_tokens_of_their_own(grid: int, size: int) -> None:
+    """On a white picture, the patches that stay bright are those that focus takes one by one, and no other."""
     look = region_look(grid, size)
-    assert look.region is not None
+    ((_, tokens),) = look.traces(TokensLook)
     with page(5, 5) as sheet:
-        draw_focus(sheet, look, look.region, BOX)
+        draw_tokens(sheet, look, tokens, BOX)
     bright = cell_centres(drawn(sheet), 2 * grid) > 200
-    assert np.flatnonzero(bright).tolist() == look.region.fine_tokens.tolist()
+    assert (bright == ~tokens.shared).all()
+    assert bright.sum() == 4 * max(1, round(0.88 * size**2))
 
 
-def test_bright_patches_are_those_a_pruning_keeps() -> None:
-    """The same for a token-pruning network."""
-    pruning = pruning_look().prunings[1]
+def test_dropped_patches_are_dark() -> None:
+    """Of a token-pruning network, only what is kept stays bright."""
+    look = pruning_look()
+    _, tokens = look.traces(TokensLook)[1]
     with page(5, 5) as sheet:
-        draw_pruning(sheet, pruning_look(), pruning, BOX)
-    bright = cell_centres(drawn(sheet), pruning.grid) > 200
-    assert np.flatnonzero(bright).tolist() == pruning.kept.tolist()
+        draw_tokens(sheet, look, tokens, BOX)
+    bright = cell_centres(drawn(sheet), 14) > 200
+    assert (bright == (tokens.owner >= 0)).all()
 
 
 def test_the_shade_ends_with_its_patch() -> None:
     """Along a row without lines, brightness changes at the patches' borders to the pixel."""
-    mask = patch_mask(np.array([5]), 4)
+    owner = np.full((4, 4), -1)
+    owner[1, 1] = 5
     with page(5, 5) as sheet:
         sheet.image(np.full((8, 8, 3), 255, dtype=np.uint8), BOX)
-        sheet.image(dimming(mask), BOX, interpolation="nearest")
+        sheet.image(shades(TokensLook(owner, "")), BOX, interpolation="nearest")
     row = drawn(sheet)[150].mean(axis=-1)
     assert (np.flatnonzero(row > 250) == np.arange(100, 200)).all()
 
 
-def test_the_hottest_cell_has_the_most_attention() -> None:
-    """The heat map's brightness ranks the cells as the class attention does."""
+def test_the_hottest_cell_is_the_brightest() -> None:
+    """The heat map's brightness ranks the cells as the heat does, and the photo shows through."""
     look = region_look()
-    assert look.region is not None
+    ((_, heat),) = look.traces(HeatLook)
     with page(5, 5) as sheet:
-        draw_attention(sheet, look, look.region, BOX)
+        draw_heat(sheet, look, heat, BOX)
     shown = cell_centres(drawn(sheet), 7).ravel()
-    attention = look.region.attention.ravel()
-    assert shown.argmax() == attention.argmax()
-    assert attention_shares(look.region).sum() == pytest.approx(100)
+    assert shown.argmax() == heat.values.argmax()
+    assert heat_shares(heat).sum() == pytest.approx(100)
+    dark = replace(look, pixels=np.zeros_like(look.pixels))
+    with page(5, 5) as other:
+        draw_heat(other, dark, heat, BOX)
+    assert (shown - cell_centres(drawn(other), 7).ravel() > 60).all()
+
+
+@pytest.mark.parametrize("values", [np.zeros((3, 3)), np.full((3, 3), np.nan), -np.ones((3, 3))])
+def test_no_heat_is_no_error(values: NDArray[np.float64]) -> None:
+    """Nothing, what is no number, or less than nothing."""
+    assert heat_shares(HeatLook(values)).sum() == 0
 
 
 def test_the_region_is_outlined_where_it_lies() -> None:
-    """The outline goes through the borders of the window's cells."""
-    look = region_look(7, 5)
-    assert look.region is not None
-    box = region_box(look.region, Box(0, 0, 7, 7))
-    assert box == pytest.approx((0, 2, 5, 5))
+    """The outline goes through the borders of the window's cells, on a grid of any shape."""
+    ((_, region),) = region_look(7, 5).traces(BoxLook)
+    assert region_box(region, Box(0, 0, 7, 7)) == pytest.approx((0, 2, 5, 5))
+    assert region_box(BoxLook(1, 2, 3, 4, (4, 8)), Box(0, 0, 8, 4)) == pytest.approx((2, 1, 4, 3))
 
 
 @settings(deadline=None)
-@given(
-    st.integers(1, 7).flatmap(lambda grid: st.lists(st.integers(0, grid**2 - 1), unique=True).map(lambda c: (grid, c)))
-)
-def test_borders_are_drawn_once(case: tuple[int, list[int]]) -> None:
-    """Every side of every cell of a mask is a line, none twice."""
-    grid, cells = case
-    mask = patch_mask(np.array(cells, dtype=np.int64), grid)
-    lines = cell_borders(mask, Box(0, 0, grid, grid))
+@given(st.integers(1, 6).flatmap(lambda side: st.lists(st.integers(-1, 3), min_size=side**2, max_size=side**2)))
+def test_lines_run_between_different_tokens_alone(owners: list[int]) -> None:
+    """Every side that two patches of different tokens share, or a kept patch and the edge, is a line; none twice."""
+    side = round(len(owners) ** 0.5)
+    owner = np.array(owners).reshape(side, side)
+    lines = group_borders(owner, Box(0, 0, side, side))
     found = [tuple(map(tuple, np.rint(line).astype(int).tolist())) for line in lines]
+    padded = np.pad(owner, 1, constant_values=-1)
     expected = set()
-    for cell in cells:
-        y, x = divmod(cell, grid)
-        expected |= {
-            ((x, y), (x + 1, y)),
-            ((x, y + 1), (x + 1, y + 1)),
-            ((x, y), (x, y + 1)),
-            ((x + 1, y), (x + 1, y + 1)),
-        }
+    for y in range(side + 1):
+        for x in range(side + 1):
+            if x < side and padded[y, x + 1] != padded[y + 1, x + 1]:
+                expected.add(((x, y), (x + 1, y)))
+            if y < side and padded[y + 1, x] != padded[y + 1, x + 1]:
+                expected.add(((x, y), (x, y + 1)))
     assert len(found) == len(set(found))
     assert set(found) == expected
+
+
+def test_tokens_are_counted_in_words() -> None:
+    """Kept patches; or tokens, of which some are groups."""
+    assert count_tokens(pruning_look().traces(TokensLook)[0][1]) == "150 of 196 patches kept"
+    assert count_tokens(region_look().traces(TokensLook)[0][1]) == "115 tokens: 88 patches and 27 groups"
+    owner = np.array([[0, 0], [2, -1]])
+    assert count_tokens(TokensLook(owner, "")) == "2 tokens: 1 patches and 1 groups, 1 dropped"
 
 
 def test_the_crop_is_outlined_on_the_photo() -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from made_bench import bench_record
 
+from lfvit_cli.bench.record import BenchRecord
 from lfvit_cli.figures.speed import speed_figure
 from lfvit_cli.figures.style import render
-from lfvit_cli.measure.speed_record import BenchRecord
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_looks import plain_look, region_look
 
 from lfvit_cli.figures.verdicts import comparison, effect, gmacs, spent, title
-from lfvit_cli.measure.looks import Look
+from lfvit_cli.looks.look import Look
 
 
 @settings(deadline=None)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.classes import class_names_by_index, read_class_map
-from lfvit_cli.images.errors import ImagesError
 
 
 def test_text_file_numbers_its_lines(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
+from lfvit_cli.errors import UnreadableImageError
 from lfvit_cli.images.decode import decode_image, open_image, pillow_warnings_ignored
-from lfvit_cli.images.errors import UnreadableImageError
 
 ORIENTATION = 0x0112
 # What a viewer has to do to a picture stored under each EXIF orientation, undone: how the camera stored it.

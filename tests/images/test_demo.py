@@ -2,8 +2,8 @@
 
 import pytest
 
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.demo import demo_class_names, demo_folder, demo_photos
-from lfvit_cli.images.errors import ImagesError
 
 
 def test_demo_photos_are_found_without_a_path() -> None:

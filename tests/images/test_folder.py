@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.demo import demo_folder
-from lfvit_cli.images.errors import ImagesError
 from lfvit_cli.images.folder import list_files, list_folder
 
 MakeFolder = Callable[..., Path]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.decode import open_image
 from lfvit_cli.images.demo import demo_photos
-from lfvit_cli.images.errors import ImagesError
 from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.loading import load_photos
 from lfvit_cli.images.sampling import sample

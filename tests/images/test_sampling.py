@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.demo import demo_photos
-from lfvit_cli.images.errors import ImagesError
 from lfvit_cli.images.listing import Listing
 from lfvit_cli.images.sampling import choose, sample
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.dataset import Batch
 from lfvit_cli.images.demo import demo_folder, demo_photos
-from lfvit_cli.images.errors import ImagesError
 from lfvit_cli.images.loading import load_photos
 from lfvit_cli.images.sampling import sample
 from lfvit_cli.images.sources import Source, open_source

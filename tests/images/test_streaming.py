@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from lfvit_cli.errors import UnreadableImageError
 from lfvit_cli.images.demo import demo_photos
-from lfvit_cli.images.errors import UnreadableImageError
 from lfvit_cli.images.loading import load_photos
 from lfvit_cli.images.streaming import stream_photos
 from lfvit_cli.images.transforms import TransformSettings

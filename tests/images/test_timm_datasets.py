@@ -16,9 +16,9 @@ from timm.data import ImageDataset as TimmImageDataset
 from timm.data import IterableImageDataset
 from timm.data.readers.reader import Reader
 
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.dataset import collate_readable
 from lfvit_cli.images.demo import demo_folder, demo_photos
-from lfvit_cli.images.errors import ImagesError
 from lfvit_cli.images.sources import Source, open_source
 from lfvit_cli.images.timm_datasets import PACKAGES, IndexedPictures, Reading, Stream, StreamedBatches, is_timm_dataset
 from lfvit_cli.images.transforms import TransformSettings

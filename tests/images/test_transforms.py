@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 from timm.data import create_transform
 
-from lfvit_cli.images.errors import ImagesError
+from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.transforms import TransformSettings, build_pixel_transform, build_transform, normalise
 
 

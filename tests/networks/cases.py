@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from golden.golden import images_for, load_case, state_dict
+from golden.golden import FOLDER, images_for, load_case, state_dict
 from torch import Tensor
 
 import lfvit_cli.networks  # noqa: F401  # registers the networks with timm
@@ -15,13 +15,19 @@ import lfvit_cli.networks  # noqa: F401  # registers the networks with timm
 LF_VIT = ("lf_vit_7x7", "lf_vit_9x9", "lf_vit_7x7_m4")
 DYNAMIC_VIT = ("dynamic_vit_07", "dynamic_vit_05")
 EVO_VIT = ("evo_vit_deit_stage", "evo_vit_deit_layer")
-ALL = (*LF_VIT, *DYNAMIC_VIT, *EVO_VIT)
+ALL = tuple(sorted(file.stem for file in FOLDER.glob("*.json")))
 
+# What timm creates a case's network by, where that is not the case's model and ``_small``.
 MODELS = {
     "lf_vit": "lf_deit_small",
+    "cf_vit": "cf_deit_small",
     "dynamic_vit": "dynamicvit_deit_small",
     "evo_vit_deit": "evo_deit_small_patch16_224",
+    "evo_vit_levit": "evo_levit_128s",
+    "thinking_vit": "thinking_deit_3h_6h",
 }
+# What a case is called, or recorded, rather than how its network is built.
+LABELS = ("trace", "variant")
 NARROW: dict[str, Any] = {"embed_dim": 24, "num_heads": 3, "num_classes": 5}
 TOLERANCE = 1e-4
 
@@ -39,6 +45,7 @@ class Case:
         expected: what the authors' implementation answers.
         macs: by fvcore, with the authors' arithmetic.
         threshold: of the early exit, where there is one.
+        thresholds: of each exit, where they differ.
     """
 
     name: str
@@ -47,8 +54,9 @@ class Case:
     state: dict[str, Tensor]
     images: Tensor
     expected: dict[str, Tensor]
-    macs: dict[str, int]
+    macs: Any
     threshold: float
+    thresholds: tuple[float, ...]
 
     def bare_network(self) -> Any:
         """The network of the case's configuration, in evaluation mode, with other weights than the case's."""
@@ -67,22 +75,26 @@ def golden_case(name: str) -> Case:
     case = load_case(name)
     return Case(
         name=name,
-        model=MODELS[case["model"]],
-        keywords=_keywords(name, case["config"]),
+        model=MODELS.get(case["model"], f"{case['model']}_small"),
+        keywords=keywords_of(case["config"]),
         state={key: torch.from_numpy(value) for key, value in state_dict(case).items()},
         images=torch.from_numpy(images_for(case)),
         expected={key: torch.from_numpy(np.asarray(value)) for key, value in case["expected"].items()},
         macs=case["fvcore_macs"],
         threshold=case.get("threshold", torch.inf),
+        thresholds=tuple(case.get("thresholds", ())),
     )
 
 
-def _keywords(name: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Evo-ViT's reference names a ratio and a trade-off for every layer, and its selection in words."""
-    if name not in EVO_VIT:
-        return config
-    shared = {key: value for key, value in config.items() if key not in ("keep_ratio", "tradeoff", "selection")}
-    return {**shared, "keep_ratio": config["keep_ratio"][-1], "selection": name.removeprefix("evo_vit_deit_")}
+def keywords_of(config: dict[str, Any]) -> dict[str, Any]:
+    """A case's configuration as keywords of its network; lists become tuples."""
+    keywords = {key: value for key, value in config.items() if key not in LABELS}
+    if "tradeoff" in keywords:
+        # Evo-ViT's reference names a ratio and a trade-off for every layer, and its selection in words.
+        selection = "stage" if "stage" in keywords["selection"] else "layer"
+        keywords = {key: value for key, value in keywords.items() if key != "tradeoff"}
+        keywords |= {"keep_ratio": keywords["keep_ratio"][-1], "selection": selection}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in keywords.items()}
 
 
 def narrow(model: str, **keywords: Any) -> Any:
@@ -100,6 +112,11 @@ def narrow(model: str, **keywords: Any) -> Any:
 def images(count: int, side: int, seed: int = 0) -> Tensor:
     """(count, 3, side, side) of noise."""
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def agree(logits: Tensor, expected: Tensor, bound: float = 1e-5) -> bool:
+    """Whether logits agree to a share of the largest of them, or of 1."""
+    return close(logits, expected, bound * max(1.0, float(expected.abs().max())))
 
 
 def close(answer: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:

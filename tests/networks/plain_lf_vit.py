@@ -1,7 +1,7 @@
 """LF-ViT written plainly, as its description reads: the same answers, without any of the runtime's economies.
 
 Whole attention maps in every layer, all fine patches embedded, all cells reused, a loop over the windows, and never
-compiled. ``python tests/plain_bench.py`` times it beside the package's own.
+compiled. ``lfvit bench lf_deit_small plain_lf_deit_small --import tests/networks/plain_lf_vit.py`` times both.
 """
 
 import math
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lfvit_cli.networks.lf_vit import FocusOutput, LFViT, LocationOutput
-from lfvit_cli.networks.registry import EVALUATION, SMALL
-from lfvit_cli.networks.staged import StageOutput
+from lfvit_cli.networks.method import EVALUATION, SMALL
+from lfvit_cli.networks.stages import Stage
 
 BETA, ALPHA = 0.99, 0.88
 
@@ -24,10 +24,15 @@ default_cfgs = generate_default_cfgs({"plain_lf_deit_small": EVALUATION})
 class PlainLFViT(LFViT):
     """The same parameters under the same names."""
 
-    select: Any = None
+    def stages(self) -> tuple[Stage, ...]:
+        """Two, without a preparation."""
+        return (
+            Stage("location", lambda images, _: self.plain_location(images)),
+            Stage("focus", lambda images, state: self.plain_focus(images, state)),
+        )
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def begin(self, images: Tensor) -> LocationOutput:
+    def plain_location(self, images: Tensor) -> LocationOutput:
         """The location pass."""
         small = F.interpolate(images, size=self.image_size // 2, mode="bilinear", align_corners=True)
         embedded = torch.cat((self.cls_token.expand(len(images), -1, -1), self.patch_embed(small)), dim=1)
@@ -42,9 +47,8 @@ class PlainLFViT(LFViT):
         return LocationOutput(self.head(tokens[:, 0]), attended, embedded[:, 1:], tokens[:, 1:])
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def resume(self, images: Tensor, state: StageOutput) -> FocusOutput:
+    def plain_focus(self, images: Tensor, state: LocationOutput) -> FocusOutput:
         """The focus pass."""
-        assert isinstance(state, LocationOutput)
         windows, region = self.windows(), []
         for attended in state.class_attention:
             scores = [float(attended[cells].sum()) for cells in windows]

@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks.cases import close, golden_case, images
 from safetensors.torch import save_file
+from timm.models import register_model
+from torch import nn
 
-from lfvit_cli.networks.build import accepted_keywords, build, evaluation_settings, parse_spec
-from lfvit_cli.networks.errors import CheckpointError, KeywordError, NetworkError, UnknownModelError
+from lfvit_cli.errors import CheckpointError, KeywordError, NetworkError, UnknownModelError
+from lfvit_cli.networks.build import accepted_keywords, build, evaluation_settings, image_size, parse_spec
 from lfvit_cli.networks.lf_vit import LFViT
-from lfvit_cli.networks.staged import SingleStage, StagedNetwork, early_exit
+from lfvit_cli.networks.stages import stage_names, stages_of, walk
+from lfvit_cli.policies import ExitPolicy
 
 NARROW = "embed_dim=24,num_heads=3"
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
@@ -65,7 +68,7 @@ def test_any_text_parses_or_is_refused_with_a_remedy(text: str) -> None:
 @pytest.mark.parametrize("spec", ["x:depth", "x:=3", "x:depth=", "x:a=1,,b=2", "x:a=1,b"])
 def test_a_keyword_without_a_value_is_refused(spec: str) -> None:
     """Half a keyword is named, and so is the way to write it."""
-    with pytest.raises(KeywordError, match=r"no key=value\. Write NAME:key=value,key=value"):
+    with pytest.raises(KeywordError, match=r"not key=value\. Write NAME:key=value,key=value"):
         parse_spec(spec)
 
 
@@ -145,7 +148,7 @@ def test_own_networks_are_staged_as_they_are() -> None:
     network = build(f"lf_deit_tiny:{NARROW},location_grid=5", num_classes=7)
     assert isinstance(network, LFViT)
     assert not network.training
-    assert network(images(2, 160), 2.0).logits.shape == (2, 7)
+    assert network(images(2, 160)).shape == (2, 7)
 
 
 def test_a_spec_outranks_the_argument() -> None:
@@ -170,11 +173,9 @@ def test_a_spec_outranks_the_argument() -> None:
 def test_any_timm_classifier_is_a_single_stage(spec: str, side: int) -> None:
     """A timm classifier answers in the one stage ``full``, for images of its own size, in evaluation mode."""
     network = build(spec, num_classes=4)
-    assert isinstance(network, SingleStage)
-    assert isinstance(network, StagedNetwork)
-    assert (network.stages, network.image_size) == (("full",), side)
+    assert (stage_names(network), image_size(network)) == (("full",), side)
     assert not any(module.training for module in network.modules())
-    assert early_exit(network, images(2, side), 0.0).logits.shape == (2, 4)
+    assert walk(stages_of(network), images(2, side), ExitPolicy.at(0.0)).logits.shape == (2, 4)
 
 
 @pytest.mark.parametrize("name", ["lf_vit_7x7", "dynamic_vit_05", "evo_vit_deit_stage"])
@@ -187,7 +188,7 @@ def test_a_checkpoint_sets_the_number_of_classes(name: str, tmp_path: Path) -> N
     spec = f"{case.model}:{','.join(f'{key}={value}' for key, value in keywords.items())}"
     network: Any = build(spec, checkpoint=str(tmp_path / "weights.safetensors"))
     expected = case.expected["logits" if "logits" in case.expected else "location_logits"]
-    assert close(network.begin(case.images).logits, expected)
+    assert close(stages_of(network)[0](case.images, None).logits, expected)
 
 
 @torch.inference_mode()
@@ -197,7 +198,7 @@ def test_a_checkpoint_of_a_timm_classifier(tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "vit.pth")
     network: Any = build("test_vit", checkpoint=str(tmp_path / "vit.pth"))
     pictures = images(2, 160)
-    assert torch.equal(network.begin(pictures).logits, model(pictures))
+    assert torch.equal(network(pictures), model(pictures))
 
 
 def test_classes_that_a_checkpoint_has_not_are_refused(tmp_path: Path) -> None:
@@ -231,8 +232,12 @@ def test_accepted_keywords() -> None:
     assert accepted_keywords("resnet18") == ()
 
 
-def test_errors_carry_problem_and_remedy() -> None:
-    """What cannot be built is told as a problem and a remedy, one sentence each."""
-    error = NetworkError("the grid is square", "Give a round one.")
-    assert (error.problem, error.remedy) == ("the grid is square", "Give a round one.")
-    assert str(error) == "the grid is square. Give a round one."
+def test_a_network_that_does_not_say_what_it_takes_is_refused() -> None:
+    """One from outside without a configuration is told what to add."""
+
+    @register_model  # type: ignore[untyped-decorator]
+    def says_nothing(pretrained: bool = False, **keywords: Any) -> nn.Module:  # noqa: ARG001
+        return nn.Linear(3, 3)
+
+    with pytest.raises(NetworkError, match=r"says_nothing does not say what images it takes.*pretrained_cfg"):
+        build("says_nothing")

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lfvit_cli.errors import CheckpointError
 from lfvit_cli.networks.checkpoint_files import file_sha256, read_checkpoint, read_records
-from lfvit_cli.networks.errors import CheckpointError
 
 STATE = {"head.weight": torch.arange(6.0).view(2, 3), "head.bias": torch.zeros(2)}
 ARGUMENTS = argparse.Namespace(
@@ -203,7 +203,7 @@ def test_broken_files(file: Path, write: Callable[[Path], object]) -> None:
     write(file)
     with pytest.raises(CheckpointError) as refusal:
         read_checkpoint(str(file))
-    assert refusal.value.problem == f"{file} is truncated, or no checkpoint"
+    assert refusal.value.problem == f"{file} is truncated, or not a checkpoint"
     assert "Download it anew" in refusal.value.remedy
 
 
@@ -222,7 +222,7 @@ def test_broken_safetensors(tmp_path: Path, write: Callable[[Path], object]) -> 
     """The same goes for a file that calls itself safetensors."""
     path = tmp_path / "weights.safetensors"
     write(path)
-    with pytest.raises(CheckpointError, match=r"is no readable safetensors file.*Download it anew") as refusal:
+    with pytest.raises(CheckpointError, match=r"is not a readable safetensors file.*Download it anew") as refusal:
         read_checkpoint(str(path))
     assert "\n" not in str(refusal.value)
 

@@ -9,7 +9,7 @@ from timm.models.vision_transformer import Block as TimmBlock
 from torch import nn
 from torch.nn import functional as F
 
-from lfvit_cli.networks.errors import KeywordError
+from lfvit_cli.errors import KeywordError
 from lfvit_cli.networks.layers import (
     EPS,
     Attention,

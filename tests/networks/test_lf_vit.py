@@ -11,9 +11,13 @@ from networks.cases import LF_VIT, Case, close, full_class_attention, golden_cas
 from torch import Tensor
 from torch.nn import functional as F
 
-from lfvit_cli.networks.errors import KeywordError
-from lfvit_cli.networks.lf_vit import LFViT, attention_weights, default_region_size
-from lfvit_cli.networks.staged import StageOutput, confidence
+from lfvit_cli.errors import KeywordError
+from lfvit_cli.networks.exits import confidence
+from lfvit_cli.networks.lf_vit import LFViT, default_region_size
+from lfvit_cli.networks.stages import stage_names, stages_of, walk
+from lfvit_cli.networks.traces import Box, Heat, Tokens
+from lfvit_cli.networks.two_grids import attention_weights
+from lfvit_cli.policies import ExitPolicy
 
 GRIDS = [(4, 1), (4, 4), (5, 3), (6, 2), (9, 8), (10, 10)]
 
@@ -91,7 +95,7 @@ def test_published_token_counts(keywords: dict[str, Any], tokens: int) -> None:
     network = narrow("lf_deit_tiny", depth=4, **keywords)
     seen = []
     network.blocks[0].register_forward_hook(lambda _, __, output: seen.append(output.shape[1]))
-    network(images(1, network.image_size), threshold=2.0)
+    network(images(1, network.image_size))
     assert seen == [network.grid**2 + 1, tokens]
 
 
@@ -154,7 +158,7 @@ def test_answers_do_not_depend_on_companions(network: LFViT, batch: Tensor) -> N
 @torch.inference_mode()
 def test_memory_format_changes_no_answer(network: LFViT, batch: Tensor) -> None:
     """Images whose channels come last in memory are read all the same."""
-    assert close(network(batch.contiguous(memory_format=torch.channels_last), 1.01).logits, network(batch, 1.01).logits)
+    assert close(network(batch.contiguous(memory_format=torch.channels_last)), network(batch))
 
 
 @pytest.mark.parametrize(("grid", "region"), GRIDS)
@@ -177,7 +181,7 @@ def test_patch_size_sets_the_image_size() -> None:
     """Patches of 8 pixels on a 5 x 5 grid make images of 80 pixels a side."""
     network = narrow("lf_deit_tiny", location_grid=5, patch_size=8, depth=4)
     assert network.image_size == 80
-    assert network(images(2, 80), 1.01).logits.shape == (2, 5)
+    assert network(images(2, 80)).shape == (2, 5)
 
 
 @pytest.mark.parametrize(("grid", "region"), [(7, 5), (9, 8), (3, 3), (12, 5)])
@@ -191,7 +195,8 @@ def test_bfloat16(batch: Tensor) -> None:
     """In bfloat16 both stages run, and G and the confidence that decides stay float32."""
     network = narrow("lf_deit_tiny", depth=4).bfloat16()
     location = network.location(batch.bfloat16())
-    answer = network(batch.bfloat16(), confidence(location.logits).median().item())
+    policy = ExitPolicy.at(confidence(location.logits).median().item())
+    answer = walk(stages_of(network), batch.bfloat16(), policy)
     assert location.class_attention.dtype == torch.float32
     assert answer.logits.dtype == torch.bfloat16
     assert 0 < answer.exited.sum() < len(batch)
@@ -200,9 +205,9 @@ def test_bfloat16(batch: Tensor) -> None:
 @torch.inference_mode()
 def test_autocast(network: LFViT, batch: Tensor) -> None:
     """Under autocast the answers stay near those of float32."""
-    expected = network(batch, 1.01).logits
+    expected = network(batch)
     with torch.autocast("cpu", torch.bfloat16):
-        found = network(batch, 1.01).logits.float()
+        found = network(batch).float()
     assert close(found, expected, 0.2 * expected.abs().max().item())
 
 
@@ -225,19 +230,34 @@ def test_location_embeddings_carry_gradient_to_their_input(batch: Tensor) -> Non
     assert network.pos_embed_list[1].grad is None
 
 
+@torch.inference_mode()
 def test_stages_are_location_and_focus(network: LFViT, batch: Tensor) -> None:
-    """As a staged network, begin is location and resume is focus."""
-    with torch.inference_mode():
-        state = network.begin(batch[:2])
-        focus = network.resume(batch[:2], state)
-        assert network.stages == ("location", "focus")
-        assert close(focus.logits, network(batch[:2], 1.01).logits)
+    """The focus stage chooses its region first; its answer is the network's."""
+    assert stage_names(network) == ("location", "focus")
+    location, focus = stages_of(network)
+    state = location(batch[:2], None)
+    assert focus.prepare is not None
+    assert focus.prepare(state).region is not None  # type: ignore[attr-defined]
+    assert torch.equal(focus(batch[:2], state).logits, focus.run(batch[:2], state).logits)
+    assert torch.equal(focus(batch[:2], state).logits, network(batch[:2]))
 
 
-def test_focus_resumes_from_location_only(network: LFViT, batch: Tensor) -> None:
-    """Another state than the location pass's is a programming error, named as such."""
-    with pytest.raises(TypeError, match="LocationOutput, not StageOutput"):
-        network.resume(batch, StageOutput(torch.zeros(8, 5)))
+@torch.inference_mode()
+def test_traces_say_where_it_looked(network: LFViT, batch: Tensor) -> None:
+    """Attention on the cells, the window, and the token that each fine patch is in."""
+    location, focus = walk(stages_of(network), batch).outputs
+    (heat,), (box, tokens) = location.traces, focus.traces
+    assert isinstance(heat, Heat)
+    assert isinstance(box, Box)
+    assert isinstance(tokens, Tokens)
+    assert torch.equal(heat.values.flatten(1), location.class_attention)  # type: ignore[attr-defined]
+    for row in range(len(batch)):
+        inside = torch.zeros(7, 7, dtype=torch.bool)
+        inside[box.row[row] : box.row[row] + box.height, box.column[row] : box.column[row] + box.width] = True
+        assert torch.equal(inside.flatten(), network.selector.in_window[focus.region[row]])  # type: ignore[attr-defined]
+        owners, counts = tokens.owner[row].unique(return_counts=True)
+        assert owners[counts == 1].tolist() == focus.fine_tokens[row].tolist()  # type: ignore[attr-defined]
+        assert (counts == 4).sum() == focus.coarse_cells.shape[1]  # type: ignore[attr-defined]
 
 
 def test_images_of_another_size_are_refused(network: LFViT) -> None:

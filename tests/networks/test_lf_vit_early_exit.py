@@ -5,8 +5,10 @@ import torch
 from networks.cases import LF_VIT, close, golden_case, images, narrow
 from torch import Tensor, nn
 
+from lfvit_cli.networks.exits import confidence
 from lfvit_cli.networks.lf_vit import LFViT
-from lfvit_cli.networks.staged import confidence
+from lfvit_cli.networks.stages import Walk, stages_of, walk
+from lfvit_cli.policies import ExitPolicy
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +22,11 @@ def network() -> LFViT:
 def batch() -> Tensor:
     """Eight images of 224 pixels a side."""
     return images(8, 224)
+
+
+def leave(network: LFViT, batch: Tensor, threshold: float) -> Walk:
+    """The early exit at a threshold."""
+    return walk(stages_of(network), batch, ExitPolicy.at(threshold))
 
 
 def count_rows(module: nn.Module) -> list[int]:
@@ -38,7 +45,7 @@ def count_rows(module: nn.Module) -> list[int]:
 def test_golden_early_exit(name: str) -> None:
     """At the case's threshold the same rows exit, and every row has the authors' answer."""
     case = golden_case(name)
-    answer = case.network()(case.images, case.threshold)
+    answer = leave(case.network(), case.images, case.threshold)
     assert torch.equal(answer.exited, case.expected["exited"])
     assert 0 < answer.exited.sum() < len(case.images)
     for row, expected in zip(answer.logits, case.expected["early_exit_logits"], strict=True):
@@ -50,7 +57,7 @@ def test_rows_that_exit_never_enter_focus(network: LFViT, batch: Tensor) -> None
     """The focus pass runs once, on exactly the rows below the threshold."""
     threshold = confidence(network.location(batch).logits).median().item()
     rows = count_rows(network.reuse_block)
-    answer = network(batch, threshold)
+    answer = leave(network, batch, threshold)
     assert rows == [int((~answer.exited).sum())]
     assert 0 < rows[0] < len(batch)
     assert torch.equal(answer.exit_stage, (~answer.exited).long())
@@ -60,7 +67,7 @@ def test_rows_that_exit_never_enter_focus(network: LFViT, batch: Tensor) -> None
 def test_pixels_of_rows_that_exit_are_read_by_location_alone(network: LFViT, batch: Tensor) -> None:
     """Exited rows' answers are location's own, and poisoned pixels of theirs reach no other row."""
     threshold = confidence(network.location(batch).logits).median().item()
-    clean = network(batch, threshold)
+    clean = leave(network, batch, threshold)
     location = network.location(batch)
     poisoned = torch.where(clean.exited[:, None, None, None], torch.nan, batch)
     going_on = ~clean.exited
@@ -72,7 +79,7 @@ def test_pixels_of_rows_that_exit_are_read_by_location_alone(network: LFViT, bat
 def test_threshold_at_most_zero_exits_all_and_focus_runs_nothing(network: LFViT, batch: Tensor) -> None:
     """A threshold every confidence reaches leaves the focus stage unrun: each block runs once."""
     focus_rows, trunk_rows = count_rows(network.reuse_block), count_rows(network.head)
-    answer = network(batch, 0.0)
+    answer = leave(network, batch, 0.0)
     assert bool(answer.exited.all())
     assert (focus_rows, trunk_rows) == ([], [len(batch)])
     assert torch.equal(answer.logits, network.location(batch).logits)
@@ -81,7 +88,7 @@ def test_threshold_at_most_zero_exits_all_and_focus_runs_nothing(network: LFViT,
 @torch.inference_mode()
 def test_threshold_above_one_exits_none(network: LFViT, batch: Tensor) -> None:
     """A threshold no confidence reaches sends every row through both stages."""
-    answer = network(batch, 1.01)
+    answer = leave(network, batch, 1.01)
     assert not bool(answer.exited.any())
     assert close(answer.logits, network.focus(batch, network.location(batch)).logits)
 
@@ -94,7 +101,7 @@ def test_early_exit_is_the_simulation_image_by_image(network: LFViT, batch: Tens
     confidences = torch.cat([confidence(location.logits) for location in alone])
     ranked = confidences.sort().values
     for threshold in ((ranked[1:] + ranked[:-1]) / 2).tolist():
-        answer = network(batch, threshold)
+        answer = leave(network, batch, threshold)
         stays = confidences >= threshold
         expected = [alone[i].logits if stays[i] else focused[i] for i in range(len(batch))]
         assert torch.equal(answer.exited, stays)

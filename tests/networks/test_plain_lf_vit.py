@@ -6,8 +6,9 @@ from networks.cases import NARROW, close, golden_case, images
 from networks.plain_lf_vit import PlainLFViT
 
 from lfvit_cli.networks.lf_vit import LFViT
-from lfvit_cli.networks.registry import SMALL
-from lfvit_cli.networks.staged import early_exit
+from lfvit_cli.networks.method import SMALL
+from lfvit_cli.networks.stages import stages_of, walk
+from lfvit_cli.policies import ExitPolicy
 
 
 def test_the_plain_network_gives_the_golden_answers() -> None:
@@ -16,8 +17,7 @@ def test_the_plain_network_gives_the_golden_answers() -> None:
     plain = PlainLFViT(**(SMALL | golden.keywords)).eval()
     plain.load_state_dict(golden.state)
     with torch.no_grad():
-        location = plain.begin(golden.images)
-        focus = plain.resume(golden.images, location)
+        location, focus = walk(stages_of(plain), golden.images).outputs
     assert close(location.logits, golden.expected["location_logits"])
     assert close(focus.logits, golden.expected["focus_logits"])
 
@@ -32,9 +32,9 @@ def test_both_answer_alike(threshold: float) -> None:
     plain.load_state_dict(network.state_dict())
     seen = images(5, 224)
     with torch.no_grad():
-        ours, theirs = (early_exit(each, seen, threshold) for each in (network, plain))
+        ours, theirs = (walk(stages_of(each), seen, ExitPolicy.at(threshold)) for each in (network, plain))
         assert torch.equal(ours.exit_stage, theirs.exit_stage)
         assert close(ours.logits, theirs.logits, 1e-3)
-        focused = [each.resume(seen, each.begin(seen)) for each in (network, plain)]
-    assert torch.equal(focused[0].region, focused[1].region)  # type: ignore[arg-type]
-    assert torch.equal(focused[0].kept_cells, focused[1].kept_cells)
+        focused = [walk(stages_of(each), seen).outputs[1] for each in (network, plain)]
+    assert torch.equal(focused[0].region, focused[1].region)  # type: ignore[attr-defined]
+    assert torch.equal(focused[0].kept_cells, focused[1].kept_cells)  # type: ignore[attr-defined]

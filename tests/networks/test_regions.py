@@ -1,4 +1,4 @@
-"""Tests of networks/regions.py."""
+"""Tests of the choice of a region in networks/lf_vit.py, and of cells in networks/two_grids.py."""
 
 import math
 from fractions import Fraction
@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lfvit_cli.networks.errors import KeywordError
-from lfvit_cli.networks.regions import RegionSelector, fine_tokens_of, kept_count
+from lfvit_cli.errors import KeywordError
+from lfvit_cli.networks.lf_vit import RegionSelector
+from lfvit_cli.networks.two_grids import fine_tokens_of, kept_count
 
 # Sums of small integers are exact, so that the best window and its rivals compare without rounding.
 VALUES = st.integers(0, 50)
@@ -38,7 +39,7 @@ def test_kept_and_coarse_cells_partition_the_grid(selection: tuple[int, int, flo
     """Every cell is either kept or coarse, never both, and ceil(alpha * m^2) are kept."""
     grid, region, alpha, attention = selection
     chosen = RegionSelector(grid, region, alpha)(attention)
-    assert chosen.kept_cells.shape == (len(attention), kept_count(region, alpha))
+    assert chosen.kept_cells.shape == (len(attention), kept_count(region**2, alpha))
     for kept, coarse in zip(chosen.kept_cells.tolist(), chosen.coarse_cells.tolist(), strict=True):
         assert sorted(kept + coarse) == list(range(grid**2))
 
@@ -77,7 +78,7 @@ def test_fine_tokens_are_the_four_under_each_cell(selection: tuple[int, int, flo
     grid, region, alpha, attention = selection
     selector = RegionSelector(grid, region, alpha)
     kept = selector(attention).kept_cells
-    for cells, tokens in zip(kept.tolist(), selector.fine_tokens(kept).tolist(), strict=True):
+    for cells, tokens in zip(kept.tolist(), fine_tokens_of(kept, grid).flatten(1).tolist(), strict=True):
         expected = [
             2 * grid * (2 * (cell // grid) + down) + 2 * (cell % grid) + right
             for cell in cells
@@ -112,27 +113,27 @@ def test_batch_rows_are_independent(selection: tuple[int, int, float, Tensor]) -
 @pytest.mark.parametrize(("region", "kept"), [(5, 22), (8, 57), (1, 1)])
 def test_published_kept_counts(region: int, kept: int) -> None:
     """An alpha of 0.88 keeps 22 of 25 cells, and 57 of 64."""
-    assert kept_count(region, 0.88) == kept
+    assert kept_count(region**2, 0.88) == kept
 
 
 @settings(deadline=None)
 @given(st.integers(1, 20), st.integers(1, 100))
 def test_kept_count_is_the_exact_ceiling_of_written_percentages(region: int, percent: int) -> None:
     """For an alpha written in per cent the count is that of exact arithmetic, whatever floats make of it."""
-    assert kept_count(region, percent / 100) == math.ceil(Fraction(percent, 100) * region**2)
+    assert kept_count(region**2, percent / 100) == math.ceil(Fraction(percent, 100) * region**2)
 
 
 @settings(deadline=None)
 @given(st.integers(1, 20), st.floats(0, 1, exclude_min=True))
 def test_something_is_always_kept(region: int, alpha: float) -> None:
     """However small alpha, one cell at least is refined, and never more than the region has."""
-    assert 1 <= kept_count(region, alpha) <= region**2
+    assert 1 <= kept_count(region**2, alpha) <= region**2
 
 
 def test_tables_move_with_the_module_and_stay_out_of_checkpoints() -> None:
     """The tables are buffers, on whichever device the network is, and no part of its published keys."""
     selector = RegionSelector(7, 5, 0.88)
-    assert {name for name, _ in selector.named_buffers()} == {"window_cells", "in_window", "fine_of_cell"}
+    assert {name for name, _ in selector.named_buffers()} == {"window_cells", "in_window"}
     assert selector.state_dict() == {}
     assert selector.to("meta").window_cells.device.type == "meta"
 

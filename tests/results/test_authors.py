@@ -3,7 +3,7 @@
 import csv
 import io
 
-from lfvit_cli.measure.authors_curve import AuthorsCurve, AuthorsPoint, authors_record
+from lfvit_cli.evaluation.authors_curve import AuthorsCurve, AuthorsPoint, authors_record
 from lfvit_cli.results.authors import authors_csv, authors_report, authors_table
 
 CURVE = AuthorsCurve(

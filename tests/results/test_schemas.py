@@ -8,9 +8,9 @@ from typing import Literal
 import jsonschema
 import pytest
 
-from lfvit_cli.measure.record import Facts, Record, capture_environment, command_line, now
+from lfvit_cli.errors import ResultsError
+from lfvit_cli.records import Facts, Record, capture_environment, command_line, now
 from lfvit_cli.results import schemas
-from lfvit_cli.results.errors import ResultsError
 
 
 class Settings(Facts):

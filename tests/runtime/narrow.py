@@ -1,14 +1,16 @@
-"""A small LF-ViT whose answers differ, images, and a way to record a stage on a CPU."""
+"""A small LF-ViT whose answers differ, images, policies, and a way to record a stage on a CPU."""
 
 from collections.abc import Callable
 
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import lfvit_cli.networks  # noqa: F401  # registers the networks with timm
 from lfvit_cli.networks.lf_vit import LFViT
-from lfvit_cli.networks.staged import StageOutput
+from lfvit_cli.networks.stages import Output, Walk, stages_of, walk
+from lfvit_cli.policies import Criterion, ExitPolicy
+from lfvit_cli.runtime.runner import Runner
 
 CPU = torch.device("cpu")
 
@@ -30,7 +32,24 @@ def photos(count: int) -> Tensor:
     return torch.randn(count, 3, 224, 224, generator=torch.Generator().manual_seed(2))
 
 
-def rerun(work: Callable[[], StageOutput]) -> tuple[StageOutput, Callable[[], None]]:
+def confidences(runner: Runner, images: Tensor, batch_size: int = 4) -> Tensor:
+    """(N,) confidences of the first stage."""
+    return runner.criterion_values(images, batch_size, Criterion.CONFIDENCE)[0]
+
+
+def policy_for(going_on: int, sorted_confidences: Tensor) -> ExitPolicy:
+    """A threshold that lets so many of the images go on: between two confidences, as arithmetic may round otherwise."""
+    bounds = torch.cat((torch.zeros(1), sorted_confidences, torch.tensor([2.0])))
+    return ExitPolicy.at(float(bounds[going_on : going_on + 2].mean()))
+
+
+@torch.inference_mode()
+def plain(network: nn.Module, images: Tensor, policy: ExitPolicy) -> Walk:
+    """The walk over the network as it is."""
+    return walk(stages_of(network), images, policy)
+
+
+def rerun(work: Callable[[], Output]) -> tuple[Output, Callable[[], None]]:
     """What stands for a CUDA graph on a CPU: the work done again, its answer put where the first one lay."""
     output = work()
 

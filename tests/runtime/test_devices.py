@@ -7,8 +7,8 @@ import pytest
 import torch
 from running import Run
 
+from lfvit_cli.errors import RuntimeSettingError
 from lfvit_cli.runtime.devices import choose_device, choose_dtype, is_out_of_memory, peak_memory, synchronise
-from lfvit_cli.runtime.errors import RuntimeSettingError
 
 CPU = torch.device("cpu")
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from runtime.narrow import CPU, narrow, photos
+from networks.three_stages import SIDE, Coarse, ThreeStages, three_stages
 from torch import Tensor
 
-from lfvit_cli.networks.staged import StageOutput
+from lfvit_cli.networks.stages import Output
+from lfvit_cli.policies import ExitPolicy
 from lfvit_cli.runtime.fitting import FittingStage
 from lfvit_cli.runtime.runner import Runner
 
@@ -16,12 +17,12 @@ class Greedy:
     def __init__(self, most: int) -> None:
         self.most, self.rows = most, list[int]()
 
-    def __call__(self, images: Tensor, *states: StageOutput) -> StageOutput:
+    def __call__(self, images: Tensor, state: Output | None) -> Output:
         """The mean colour as logits, and the state's logits added."""
         torch.empty(max(0, len(images) - self.most) * 2**55, dtype=torch.uint8)
         self.rows.append(len(images))
         logits = images.mean(dim=(2, 3))
-        return StageOutput(sum((state.logits for state in states), logits))
+        return Output(logits if state is None else logits + state.logits)
 
 
 @pytest.mark.parametrize(("most", "limit", "ran"), [(100, None, [11]), (6, 5, [5, 5, 1]), (1, 1, [1] * 11)])
@@ -29,7 +30,7 @@ def test_as_few_parts_as_fit(most: int, limit: int | None, ran: list[int]) -> No
     """The allocation really fails; what ran before stays answered; the next batch starts with what fitted."""
     greedy = Greedy(most)
     stage, images = FittingStage(greedy), torch.rand(11, 3, 4, 4)
-    state = StageOutput(torch.rand(11, 3))
+    state = Output(torch.rand(11, 3))
     answer = stage(images, state)
     assert stage.limit == limit
     assert greedy.rows == ran
@@ -42,31 +43,33 @@ def test_as_few_parts_as_fit(most: int, limit: int | None, ran: list[int]) -> No
 def test_not_even_one_row() -> None:
     """Is an error of its own."""
     with pytest.raises(RuntimeError, match="allocate memory"):
-        FittingStage(Greedy(0))(torch.rand(4, 3, 2, 2))
+        FittingStage(Greedy(0))(torch.rand(4, 3, 2, 2), None)
 
 
 def test_other_errors_are_not_taken_for_it() -> None:
     """They come through at once."""
 
-    def broken(_images: Tensor) -> StageOutput:
+    def broken(_images: Tensor, _state: None) -> Output:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        FittingStage(broken)(torch.rand(4, 3, 2, 2))
+        FittingStage(broken)(torch.rand(4, 3, 2, 2), None)
+
+
+class ShortOfMemory(ThreeStages):
+    """The middle stage has no memory for more than two rows."""
+
+    def later(self, stage: int, images: Tensor, state: Coarse) -> Coarse:
+        """A later stage."""
+        torch.empty(max(0, len(images) - 2) * (stage == 1) * 2**55, dtype=torch.uint8)
+        return super().later(stage, images, state)
 
 
 def test_a_runner_names_the_stage_that_ran_in_parts() -> None:
-    """Only the focus is short of memory: the location answers stand, and the exit is the same."""
-    network, images = narrow(), photos(6)
-    runner, focus = Runner(network, CPU, torch.float32), network.focus
-
-    def short_of_memory(images: Tensor, *rest: object) -> object:
-        torch.empty(max(0, len(images) - 2) * 2**55, dtype=torch.uint8)
-        return focus(images, *rest)  # type: ignore[arg-type]
-
-    runner.network.focus = short_of_memory  # type: ignore[assignment]
-    output = runner(images, 2.0)
-    assert runner.limits == {"focus": 1}
-    torch.testing.assert_close(
-        output.logits, Runner(network, CPU, torch.float32)(images, 2.0).logits, rtol=1e-4, atol=1e-4
-    )
+    """Only the middle one of three: the other answers stand, and the exit is the same."""
+    images = torch.rand(6, 3, SIDE, SIDE)
+    torch.manual_seed(0)
+    runner = Runner(ShortOfMemory().requires_grad_(False), torch.device("cpu"), torch.float32)
+    output = runner(images, ExitPolicy.at(2.0))
+    assert runner.limits == {"middle": 1}
+    torch.testing.assert_close(output.logits, three_stages()(images))

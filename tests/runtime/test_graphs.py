@@ -4,6 +4,7 @@ import pytest
 import torch
 from runtime.narrow import narrow, photos, rerun
 
+from lfvit_cli.networks.stages import stages_of
 from lfvit_cli.runtime.graphs import GraphedStage, cuda_capture, rounded_up
 
 
@@ -18,30 +19,29 @@ def test_few_shapes_are_recorded(rows: int, size: int) -> None:
 @torch.inference_mode()
 def test_fewer_rows_go_into_the_next_larger_recording() -> None:
     """Five, six and eight rows share one; the answers are those of the rows alone."""
-    network, recordings = narrow(), []
+    location, focus = stages_of(narrow())
+    recordings = []
 
     def counted(work):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         recordings.append(work)
         return rerun(work)
 
-    begin, resume = GraphedStage(network.begin, counted), GraphedStage(network.resume, counted)
+    first, second = GraphedStage(location, counted), GraphedStage(focus, counted)
     for rows in (5, 8, 6):
         images = photos(8)[:rows]
-        state = begin(images)
-        expected = network.begin(images)
+        state, expected = first(images, None), location(images, None)
         torch.testing.assert_close(state.logits, expected.logits, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(
-            resume(images, state).logits, network.resume(images, expected).logits, rtol=1e-4, atol=1e-4
-        )
+        torch.testing.assert_close(second(images, state).logits, focus(images, expected).logits, rtol=1e-4, atol=1e-4)
     assert len(recordings) == 2
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @torch.inference_mode()
 def test_cuda_graphs_answer_as_the_stage_does() -> None:
     """On a GPU, replayed with other images than it was recorded with."""
-    network = narrow().cuda()
-    begin = GraphedStage(network.begin, cuda_capture)
-    begin(photos(4).cuda())
+    location, _ = stages_of(narrow().cuda())
+    recorded = GraphedStage(location, cuda_capture)
+    recorded(photos(4).cuda(), None)
     images = photos(8)[4:].cuda()
-    torch.testing.assert_close(begin(images).logits, network.begin(images).logits, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(recorded(images, None).logits, location(images, None).logits, rtol=1e-3, atol=1e-3)

@@ -11,7 +11,8 @@ from lfvit_cli.runtime.processes import Processes, join_processes
 
 PROGRAM = """
 import sys
-from lfvit_cli.runtime.processes import AlreadyTold, join_processes
+from lfvit_cli.errors import AlreadyTold
+from lfvit_cli.runtime.processes import join_processes
 
 here = join_processes()
 assert here.count == 2 and here.is_main == (here.index == 0) and here.local_index == here.index

@@ -3,54 +3,54 @@
 import pytest
 import torch
 import torch._dynamo
-from runtime.narrow import CPU, narrow, photos, rerun
+from networks.three_stages import SIDE, three_stages
+from runtime.narrow import CPU, confidences, narrow, photos, plain, policy_for, rerun
 
-from lfvit_cli.networks.staged import early_exit
-from lfvit_cli.runtime.runner import EXIT, SELECTION, Execution, Runner
+from lfvit_cli.networks.stages import EXIT, PREPARATION, stages_of, walk
+from lfvit_cli.policies import Criterion, ExitPolicy
+from lfvit_cli.runtime.runner import Execution, Runner
 from lfvit_cli.runtime.stopwatch import Stopwatch
 
 COMPILED = Execution(compiled=True)
+NEVER, ALWAYS = ExitPolicy.at(2.0), ExitPolicy.at(0.0)
 
 
 def test_it_answers_as_the_network_does() -> None:
-    """Same logits and same exits as the plain forward, in float32."""
-    network, images = narrow(), torch.randn(6, 3, 224, 224)
+    """Same logits and same exits as the walk over the network itself, in float32."""
+    network, images = narrow(), photos(6)
     runner = Runner(network, CPU, torch.float32)
-    threshold = float(runner.first_confidences(images, 2).median())
-    with torch.inference_mode():
-        plain = network(images, threshold)
-    output = runner(images, threshold)
-    assert torch.equal(output.exited, plain.exited)
+    policy = ExitPolicy.at(float(confidences(runner, images).median()))
+    output, expected = runner(images, policy), plain(network, images, policy)
+    assert torch.equal(output.exited, expected.exited)
     assert 0 < int(output.exited.sum()) < 6
-    assert torch.equal(output.logits, plain.logits)
+    assert torch.equal(output.logits, expected.logits)
 
 
 def test_the_network_it_was_given_stays_as_it_was() -> None:
     """A runner in bfloat16 works on a copy."""
     network = narrow()
     runner = Runner(network, CPU, torch.bfloat16)
-    output = runner(torch.randn(2, 3, 224, 224, dtype=torch.bfloat16), 0.5)
+    output = runner(torch.randn(2, 3, 224, 224, dtype=torch.bfloat16), ExitPolicy.at(0.5))
     assert output.logits.dtype == torch.bfloat16
     assert next(network.parameters()).dtype == torch.float32
 
 
-def test_confidences_are_float32_and_one_for_each_image() -> None:
-    """Batches are cut and put back together in order."""
-    runner, images = Runner(narrow(), CPU, torch.float32), torch.randn(5, 3, 224, 224)
-    confidences = runner.first_confidences(images, 2)
-    assert confidences.dtype == torch.float32
-    torch.testing.assert_close(confidences, runner.first_confidences(images, 5))
+@pytest.mark.parametrize("criterion", list(Criterion))
+def test_criterion_values_are_float32_and_one_for_each_image_and_exit(criterion: Criterion) -> None:
+    """Batches are cut and put back together in order; the last stage has none."""
+    runner, images = Runner(three_stages(), CPU, torch.float32), photos(5)[..., :SIDE, :SIDE]
+    values = runner.criterion_values(images, 2, criterion)
+    assert (values.dtype, values.shape) == (torch.float32, (2, 5))
+    torch.testing.assert_close(values, runner.criterion_values(images, 5, criterion))
 
 
 def test_compiled_stages_give_the_same_answers() -> None:
     """Whatever the number of rows that go on."""
-    network, images = narrow(), torch.randn(6, 3, 224, 224)
-    plain, compiled = Runner(network, CPU, torch.float32), Runner(network, CPU, torch.float32, COMPILED)
-    bounds = torch.cat((torch.zeros(1), plain.first_confidences(images, 6).sort().values, torch.tensor([2.0])))
+    network, images = narrow(), photos(6)
+    eager, compiled = Runner(network, CPU, torch.float32), Runner(network, CPU, torch.float32, COMPILED)
+    ranked = confidences(eager, images).sort().values
     for going_on in (0, 2, 6):
-        # Between two confidences, as compiled arithmetic rounds otherwise.
-        threshold = float(bounds[going_on : going_on + 2].mean())
-        expected, seen = plain(images, threshold), compiled(images, threshold)
+        expected, seen = eager(images, policy_for(going_on, ranked)), compiled(images, policy_for(going_on, ranked))
         assert torch.equal(seen.exited, expected.exited)
         assert int((~seen.exited).sum()) == going_on
         torch.testing.assert_close(seen.logits, expected.logits, rtol=1e-4, atol=1e-4)
@@ -58,18 +58,18 @@ def test_compiled_stages_give_the_same_answers() -> None:
 
 def test_warming_up_leaves_nothing_to_compile() -> None:
     """Whatever number of rows goes on afterwards, no stage is compiled while it may be timed."""
-    runner, images = Runner(narrow(), CPU, torch.float32, COMPILED), torch.randn(4, 3, 224, 224)
+    runner, images = Runner(narrow(), CPU, torch.float32, COMPILED), photos(4)
     runner.warm_up(images)
-    bounds = torch.cat((torch.zeros(1), runner.first_confidences(images, 4).sort().values, torch.tensor([2.0])))
-    compiled = compile_times_count()
+    ranked = confidences(runner, images).sort().values
+    compiled = compiled_graphs()
     for going_on in range(5):
-        output = runner(images, float(bounds[going_on : going_on + 2].mean()))
+        output = runner(images, policy_for(going_on, ranked))
         assert int((~output.exited).sum()) == going_on
-    assert compile_times_count() == compiled
+    assert compiled_graphs() == compiled
 
 
-def compile_times_count() -> int:
-    """How many times PyTorch has compiled a frame so far."""
+def compiled_graphs() -> int:
+    """How many graphs PyTorch has compiled so far."""
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
@@ -79,15 +79,35 @@ def test_recorded_stages_give_the_same_answers(going_on: int) -> None:
     network, images = narrow(), photos(6)
     runner = Runner(network, CPU, torch.float32, Execution(capture=rerun))
     runner.warm_up(images)
-    bounds = torch.cat((torch.zeros(1), runner.first_confidences(images, 6).sort().values, torch.tensor([2.0])))
-    threshold = float(bounds[going_on : going_on + 2].mean())
-    with torch.inference_mode():
-        expected = early_exit(network, images, threshold)
-    output = runner(images, threshold)
-    runner(images.flip(0), threshold)
+    policy = policy_for(going_on, confidences(runner, images).sort().values)
+    output, expected = runner(images, policy), plain(network, images, policy)
+    runner(images.flip(0), policy)
     assert int((~output.exited).sum()) == going_on
     assert torch.equal(output.exit_stage, expected.exit_stage)
     torch.testing.assert_close(output.logits, expected.logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.8, 2.0])
+def test_every_one_of_three_stages_has_recordings_of_its_own(threshold: float) -> None:
+    """The third stage replays itself, not the second at the same number of rows."""
+    network, images = three_stages(), photos(8)[..., :SIDE, :SIDE]
+    runner = Runner(network, CPU, torch.float32, Execution(capture=rerun))
+    runner.warm_up(images)
+    for pictures in (images, images.flip(0)):
+        output = runner(pictures, ExitPolicy.at(threshold))
+        expected = plain(network, pictures, ExitPolicy.at(threshold))
+        assert torch.equal(output.exit_stage, expected.exit_stage)
+        torch.testing.assert_close(output.logits, expected.logits)
+
+
+def test_every_stage_of_a_walk_without_a_policy_is_there() -> None:
+    """Recorded or not, with the outputs of all three."""
+    network, images = three_stages(), photos(4)[..., :SIDE, :SIDE]
+    expected = walk(stages_of(network), images).outputs
+    for execution in (Execution(), Execution(capture=rerun)):
+        outputs = Runner(network, CPU, torch.float32, execution)(images, None).outputs
+        for output, known in zip(outputs, expected, strict=True):
+            torch.testing.assert_close(output.logits, known.logits)
 
 
 def test_where_nothing_can_be_compiled_the_stages_run_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +120,7 @@ def test_where_nothing_can_be_compiled_the_stages_run_as_they_are(monkeypatch: p
     runner.warm_up(images)
     assert runner.fallback
     assert not runner.execution.compiled
-    assert torch.equal(runner(images, 0.5).logits, Runner(network, CPU, torch.float32)(images, 0.5).logits)
+    assert torch.equal(runner(images, ALWAYS).logits, Runner(network, CPU, torch.float32)(images, ALWAYS).logits)
 
 
 def test_where_recording_fails_the_stages_run_as_they_are() -> None:
@@ -116,11 +136,11 @@ def test_where_recording_fails_the_stages_run_as_they_are() -> None:
 
 
 def test_phases_are_named_and_timed() -> None:
-    """Stages by their names, the exit and the selection; a phase that did not run is not there."""
+    """Stages by their names, the exit and the preparation; a phase that did not run is not there."""
     runner, images = Runner(narrow(), CPU, torch.float32), photos(4)
-    for threshold, names in ((2.0, {"location", "focus", EXIT, SELECTION}), (0.0, {"location", EXIT})):
+    for policy, names in ((NEVER, {"location", "focus", EXIT, PREPARATION}), (ALWAYS, {"location", EXIT})):
         watch = Stopwatch(CPU)
-        runner(images, threshold, watch)
+        runner(images, policy, watch)
         assert set(watch.seconds()) == names
         assert all(seconds > 0 for seconds in watch.seconds().values())
 
@@ -131,8 +151,8 @@ def test_images_lie_as_the_execution_says() -> None:
     last = Runner(narrow(), CPU, torch.float32, Execution(channels_last=True))
     placed = last.place(images)
     assert placed.is_contiguous(memory_format=torch.channels_last)
-    plain = Runner(narrow(), CPU, torch.float32)
-    torch.testing.assert_close(last(placed, 2.0).logits, plain(plain.place(images), 2.0).logits, rtol=1e-4, atol=1e-4)
+    first = Runner(narrow(), CPU, torch.float32)
+    torch.testing.assert_close(last(placed, NEVER).logits, first(images, NEVER).logits, rtol=1e-4, atol=1e-4)
 
 
 def test_threads_are_taken_when_asked_for() -> None:

@@ -3,16 +3,20 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from runtime.narrow import CPU, narrow, photos
 
-from lfvit_cli.networks.staged import StageOutput
+from lfvit_cli.networks.stages import Stage, Walk
+from lfvit_cli.policies import ExitPolicy
 from lfvit_cli.runtime import tuning
 from lfvit_cli.runtime.runner import Execution, Runner
 from lfvit_cli.runtime.schedules import Schedule
 from lfvit_cli.runtime.tuning import Tuning, TuningCache, Workload, tune
+
+HALF = ExitPolicy.at(0.5)
 
 
 def test_what_is_faster_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,21 +25,21 @@ def test_what_is_faster_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "REPEATS", 1)
 
     class Sleepy(Runner):
-        def begin(self, images: torch.Tensor) -> StageOutput:
+        def __call__(self, images: torch.Tensor, *rest: Any) -> Walk:
             time.sleep(0.02 if self.execution.channels_last else 0.3 + 0.1 * self.compiled)
-            return super().begin(images)
+            return super().__call__(images, *rest)
 
         def warm_up(self, images: torch.Tensor) -> None:
             """Nothing is compiled here."""
 
-        def _prepare(self) -> None:
+        def _prepare(self) -> tuple[Stage, ...]:
             self.compiled = self.execution.compiled
             self.execution = Execution(channels_last=self.execution.channels_last)
-            super()._prepare()
+            return super()._prepare()
 
     monkeypatch.setattr(tuning, "Runner", Sleepy)
     tried: list[str] = []
-    work = Workload(narrow(depth=1), CPU, torch.float32, [photos(2)], 0.5, Schedule(), Execution())
+    work = Workload(narrow(depth=1), CPU, torch.float32, [photos(2)], HALF, Schedule(), Execution())
     found = tune(work, tried.append)
     assert found.channels_last
     assert not found.compiled
@@ -48,7 +52,7 @@ def test_a_queue_has_a_batch_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Runner, "warm_up", lambda *_: None)
     monkeypatch.setattr(tuning, "_ratio", lambda *_: 1.0)
     tried: list[str] = []
-    work = Workload(narrow(depth=1), CPU, torch.float32, [photos(8)], 0.5, Schedule("queued"), Execution())
+    work = Workload(narrow(depth=1), CPU, torch.float32, [photos(8)], HALF, Schedule("queued"), Execution())
     assert tune(work, tried.append) == Tuning(threads=torch.get_num_threads())
     assert tried[-2:] == ["later_batch 4", "later_batch 2"]
     tried.clear()

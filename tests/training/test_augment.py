@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lfvit_cli.images.transforms import TransformSettings, normalise
-from lfvit_cli.training.augment import Augmentation, Draws, draw, random_crops, seeded
+from lfvit_cli.training.augment import Augmentation, Draws, PhotoOperations, draw, random_crops, seeded
 from lfvit_cli.training.data import share_of
 from lfvit_cli.training.recipes import RECIPES, Recipe
 
@@ -122,3 +122,24 @@ def test_seeding_is_for_a_while() -> None:
     assert drawn() == undisturbed
     with seeded(7):
         assert drawn() == inside
+
+
+def test_random_operations_are_of_timms_scale() -> None:
+    """DeiT's magnitude 9 of 10 turns a photo by up to 27 degrees, not by the 9 that 9 of 31 would give."""
+    recipe = RECIPES["deit"]
+    assert recipe.rand_augment == "rand-m9-mstd0.5-inc1"
+    operations = PhotoOperations(recipe.rand_augment, SMALL)
+    (rotate,) = (each for each in operations._operations.ops if each.name == "Rotate")
+    assert abs(rotate.level_fn(9, rotate.hparams)[0]) == pytest.approx(27)
+
+
+def test_random_operations_depend_on_the_photos_own_seed() -> None:
+    """The same seed changes a photo the same way, whatever came before; several seeds differ."""
+    photo, operations = pixels(1)[0], PhotoOperations("rand-m9-mstd0.5-inc1", SMALL)
+    made = []
+    for seed in (5, 6, 7, 5):
+        with seeded(seed):
+            made.append(operations(photo))
+    assert made[0].equal(made[3])
+    assert not (made[0].equal(made[1]) and made[0].equal(made[2]))
+    assert (made[0].dtype, made[0].shape) == (photo.dtype, photo.shape)

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_training import copy_photos, quiet
 
+from lfvit_cli.errors import TrainingError
 from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.loading import load_photos
 from lfvit_cli.images.transforms import TransformSettings
 from lfvit_cli.training import data
 from lfvit_cli.training.data import CachedPhotos, EpochOrder, StreamedPhotos, list_splits, mixed_seed, share_of
-from lfvit_cli.training.errors import TrainingError
 
 CPU = torch.device("cpu")
 SMALL = TransformSettings(image_size=32)

@@ -5,6 +5,7 @@ import torch
 from networks.cases import close, images, narrow
 from torch import Tensor
 
+from lfvit_cli.errors import TrainingError
 from lfvit_cli.networks.dynamic_vit import DynamicViT
 from lfvit_cli.networks.layers import Attention
 from lfvit_cli.training.dynamic_vit import (
@@ -14,7 +15,6 @@ from lfvit_cli.training.dynamic_vit import (
     masked_attention,
     masked_forward,
 )
-from lfvit_cli.training.errors import TrainingError
 from lfvit_cli.training.losses import cross_entropy, divergence, token_loss
 from lfvit_cli.training.objective import Lesson, ObjectiveSettings
 
@@ -29,10 +29,10 @@ def test_masking_answers_as_removing_does() -> None:
     """With the decisions of inference, the masked network's logits are those of the network that drops tokens."""
     model = network()
     seen = images(3, 64)
-    answer = model.begin(seen)
+    answer = model.answer(seen)
 
-    def as_at_inference(scores: Tensor, pruning: int) -> Tensor:
-        return torch.zeros(scores.shape[:2]).scatter(1, answer.kept[pruning], 1.0)
+    def as_at_inference(_scores: Tensor, pruning: int) -> Tensor:
+        return (answer.traces[pruning].owner >= 0).flatten(1).float()
 
     masked = masked_forward(model, seen, as_at_inference)
     assert [kept.sum(dim=1).tolist() for kept in masked.kept] == [[count] * 3 for count in model.kept_counts]

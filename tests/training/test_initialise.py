@@ -9,10 +9,8 @@ from networks.cases import close, images, narrow
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lfvit_cli.errors import CheckpointError, TrainingError
 from lfvit_cli.networks.build import build
-from lfvit_cli.networks.errors import CheckpointError
-from lfvit_cli.training.errors import TrainingError
-from lfvit_cli.training.families import bare
 from lfvit_cli.training.initialise import initialise
 
 DEPTH = {"depth": 6, "num_classes": 5}
@@ -51,7 +49,7 @@ def test_deit_and_dynamic_vit_answer_as_the_backbone(tmp_path: Path) -> None:
         ratio = ",keep_ratio=1.0" if "dynamic" in spec else ""
         network = build(f"{spec}:depth=6,embed_dim=24,num_heads=3{ratio}", num_classes=5)
         done = initialise(network, file)
-        with_head_of(bare(network), source)
+        with_head_of(network, source)
         assert close(network(seen), source(seen), 1e-3)
         assert set(done.fresh) >= {"head.weight", "head.bias"}
         assert done.resampled == ()
@@ -61,7 +59,7 @@ def test_lf_vit_starts_without_reuse(tmp_path: Path) -> None:
     """A fresh reuse block answers zero, so that it does not drown a backbone's embeddings; a trained one is kept."""
     _, file = backbone(tmp_path)
     network = build("lf_deit_tiny:depth=6,embed_dim=24,num_heads=3", num_classes=5)
-    assert "reuse_block.1.fc2.weight" in initialise(network, file).fresh
+    assert "reuse_block.1.fc1.weight" in initialise(network, file).fresh
     assert not network.reuse_block(torch.randn(2, 24)).any()  # type: ignore[operator]
     other = narrow("lf_deit_tiny", **DEPTH)
     save_file(other.state_dict(), tmp_path / "lf.safetensors")

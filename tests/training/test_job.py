@@ -11,10 +11,8 @@ from made_training import LF_VIT, SPECS, copy_photos, quiet, settings
 from pydantic import ValidationError
 from torch import nn
 
+from lfvit_cli.errors import KeywordError, TrainingError
 from lfvit_cli.networks.build import build
-from lfvit_cli.networks.errors import KeywordError
-from lfvit_cli.training.errors import TrainingError
-from lfvit_cli.training.families import bare
 from lfvit_cli.training.interrupts import listening
 from lfvit_cli.training.job import make_optimizer, make_scheduler, prepare
 from lfvit_cli.training.recipes import RECIPES, Recipe
@@ -45,7 +43,7 @@ def test_lower_layers_learn_slower(spec: str) -> None:
         for group in make_optimizer(network, recipe, 1).param_groups
         for parameter in group["params"]
     }
-    named = {name: scales[id(parameter)] for name, parameter in bare(network).named_parameters()}
+    named = {name: scales[id(parameter)] for name, parameter in network.named_parameters()}
     blocks = [
         {scale for name, scale in named.items() if re.search(rf"^(blocks|norms|qks|vs|projs)\.{index}\.", name)}
         for index in range(2)

@@ -13,11 +13,11 @@ from made_training import LF_VIT, SPECS, copy_photos, quiet, settings
 from safetensors import safe_open
 from torch import Tensor
 
+from lfvit_cli.errors import NonFiniteLoss, TrainingError
 from lfvit_cli.images.folder import list_folder
 from lfvit_cli.networks.build import build
+from lfvit_cli.networks.stages import stages_of, walk
 from lfvit_cli.training.checkpoints import latest, load_checkpoint
-from lfvit_cli.training.errors import NonFiniteLoss, TrainingError
-from lfvit_cli.training.families import bare
 from lfvit_cli.training.final import write_final
 from lfvit_cli.training.job import Report, TrainingJob, prepare
 from lfvit_cli.training.loop import checkpoint_folder, train
@@ -41,8 +41,8 @@ def run(
 
 def weights(job: TrainingJob) -> dict[str, Tensor]:
     """Of the network as it is now, and of its moving average."""
-    judged = {f"ema.{name}": value for name, value in bare(job.judged).state_dict().items()}
-    return {**bare(job.network).state_dict(), **judged}
+    judged = {f"ema.{name}": value for name, value in job.judged.state_dict().items()}
+    return {**job.network.state_dict(), **judged}
 
 
 def without_time(epochs: Sequence[EpochMetrics]) -> list[dict[str, float]]:
@@ -119,8 +119,8 @@ def test_validation_counts_every_stage(photos: Path, tmp_path: Path) -> None:
     network: Any = job.network.eval()
     seen = normalise(batch.pixels, job.transform)
     with torch.inference_mode():
-        location = network.begin(seen)
-        right = [(part.logits.argmax(1) == batch.labels) for part in (location, network.resume(seen, location))]
+        outputs = walk(stages_of(network), seen).outputs
+    right = [(output.logits.argmax(1) == batch.labels) for output in outputs]
     assert epochs[-1].top1 == {
         stage: part.float().mean().item() for stage, part in zip(("location", "focus"), right, strict=True)
     }
@@ -134,8 +134,8 @@ def test_a_teacher_is_learned_from(photos: Path, tmp_path: Path) -> None:
     job, epochs = run(taught, tmp_path / "student")
     assert set(epochs[0].losses) == {"loss", "class", "ratio", "logits", "tokens"}
     assert job.teacher is not None
-    for name, value in bare(job.teacher).state_dict().items():
-        assert value.equal(bare(deit.network).state_dict()[name])
+    for name, value in job.teacher.state_dict().items():
+        assert value.equal(deit.network.state_dict()[name])
     with pytest.raises(TrainingError, match="learns nothing from a teacher"):
         prepare(settings(photos, LF_VIT, teacher=SPECS[1], teacher_checkpoint=str(file)), tmp_path, quiet)
 
@@ -149,7 +149,7 @@ def test_non_finite_loss_stops_with_the_step(photos: Path, tmp_path: Path) -> No
 def test_a_training_is_neither_overwritten_nor_confused(photos: Path, tmp_path: Path) -> None:
     """A folder in use, one with nothing to resume, and other settings or photos are refused."""
     run(settings(photos, epochs=1), tmp_path / "used")
-    with pytest.raises(TrainingError, match="holds a training already"):
+    with pytest.raises(TrainingError, match=r"there is a training in .* already"):
         run(settings(photos, epochs=1), tmp_path / "used")
     with pytest.raises(TrainingError, match="no checkpoint to go on from"):
         run(settings(photos, epochs=1), tmp_path / "empty", resume=True)

@@ -1,0 +1,1 @@
+"""What every stage answers to every image, once, into a table."""

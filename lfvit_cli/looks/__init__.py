@@ -1,0 +1,1 @@
+"""What a network saw in a photo, and decided."""

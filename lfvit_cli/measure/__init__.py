@@ -1,1 +1,0 @@
-"""What a network does: its cost, its speed, its predictions."""
