@@ -21,6 +21,7 @@ COMMANDS = {
     "visualize": "Show where a network looked in a photo, and why it stopped.",
     "train": "Train a network of any family on photos in class folders.",
     "sweep-threshold": "Trace accuracy against cost, and choose an exit threshold.",
+    "data": "Fetch photos to train and measure on.",
 }
 
 

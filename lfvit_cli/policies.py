@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from lfvit_cli.errors import PolicyError
 
-POLICY_VERSION = 1
+POLICY_VERSION: Literal[1] = 1
 
 
 class Criterion(StrEnum):

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from lfvit_cli.looks.class_names import HEADER_KEY
-from lfvit_cli.looks.framing import Frame
 from lfvit_cli.looks.look import Answer, BoxLook, HeatLook, Look, StageLook, TokensLook, TraceLook
+from lfvit_cli.looks.photos import Frame
 from lfvit_cli.networks.build import build
 from lfvit_cli.policies import ExitPolicy
 
@@ -79,6 +79,19 @@ def staged_look(stages: int, *, criterion: str = "confidence", label: int | None
         for k in range(stages)
     )
     return _look(made, stages - 1, label=label, policy=policy)
+
+
+def tracing_look() -> Look:
+    """A look of three stages, each of which shows another thing; the second answers, so that the last never runs."""
+    patches = np.arange(64).reshape(8, 8)
+    windows = TokensLook(np.where(patches % 8 < 4, patches // 16 * 4 + patches % 8 // 2, patches), "windows")
+    macs = 500_000_000
+    stages = (
+        _stage("coarse", 0, 0.6, macs, needed=True, value=0.6, traces=(HeatLook(np.eye(4)),)),
+        _stage("middle", 0, 0.9, macs, needed=True, value=0.9, traces=(BoxLook(0, 1, 2, 3, (4, 4)),)),
+        _stage("fine", 1, 0.9, macs, needed=False, traces=(windows,)),
+    )
+    return _look(stages, 1, label=0, policy=ExitPolicy.at(0.7, 0.7))
 
 
 def _stage(

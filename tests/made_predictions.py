@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from lfvit_cli.evaluation.table import Predictions, PredictionsMetadata, StageAnswers
 
 LF_VIT = ("location", "focus")
-MACS = (1_101_957_888, 2_708_842_368, 1_500_000_000)
+MACS = (1_101_957_888, 2_708_842_368, 1_500_000_000, 900_000_000)
 
 
 def predictions(

@@ -1,16 +1,19 @@
 """The exact early-exit curve: what every threshold would have answered, and at what cost."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lfvit_cli.analysis.counting import SharedThresholds, ThresholdGrid
 from lfvit_cli.errors import AnalysisError
-from lfvit_cli.evaluation.table import Predictions, StageAnswers
+from lfvit_cli.evaluation.table import Predictions
 from lfvit_cli.policies import Criterion
 
-# With more than two stages every combination of thresholds is tried, on a grid of at most this many of them.
+# With more than two stages, at most this many combinations of thresholds are tried.
 MOST_COMBINATIONS = 1_000_000
 
 
@@ -44,17 +47,18 @@ class ExitCurve:
         return len(self.correct)
 
     def __getitem__(self, rows: slice | NDArray[np.integer] | NDArray[np.bool_]) -> "ExitCurve":
-        return ExitCurve(
-            self.thresholds[rows],
-            self.answered[rows],
-            self.correct[rows],
-            None if self.correct_top5 is None else self.correct_top5[rows],
-            self.harmed[rows],
-            self.gained[rows],
-            self.lost[rows],
-            self.last_correct,
-            self.stage_macs,
-        )
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        taken: dict[str, Any] = {name: None if values is None else values[rows] for name, values in columns.items()}
+        return replace(self, **taken)
+
+    def followed_by(self, other: "ExitCurve") -> "ExitCurve":
+        """The rows of two curves of the same images."""
+        columns = {name: (getattr(self, name), getattr(other, name)) for name in _COLUMNS}
+        joined: dict[str, Any] = {
+            name: None if own is None or theirs is None else np.concatenate((own, theirs))
+            for name, (own, theirs) in columns.items()
+        }
+        return replace(self, **joined)
 
     @cached_property
     def images(self) -> int:
@@ -109,6 +113,10 @@ class ExitCurve:
         return macs
 
 
+# Those with a row for each threshold.
+_COLUMNS = tuple(field.name for field in fields(ExitCurve) if field.name not in ("last_correct", "stage_macs"))
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What an early exit does with each of N images.
@@ -129,15 +137,22 @@ class Outcome:
 def simulate(
     predictions: Predictions, thresholds: tuple[float, ...], criterion: Criterion = Criterion.CONFIDENCE
 ) -> Outcome:
-    """Decide image by image: the first stage that reaches its threshold answers, otherwise the last.
+    """Decide image by image, as the network's own walk does: the first stage that reaches its threshold answers.
 
-    The thresholds are one for every stage but the last.
+    Args:
+        predictions: of all stages.
+        thresholds: one for every stage but the last, which answers what no other stage does.
+        criterion: what is compared with them.
+
+    Raises:
+        AnalysisError: a column that the criterion needs is missing.
     """
     answers = list(predictions.stages.values())
+    values = criterion_values(predictions, criterion)
     stage = np.full(len(predictions), len(answers) - 1)
     prediction = answers[-1].prediction.copy()
     for index in reversed(range(len(answers) - 1)):
-        exits = criterion.exits(criterion_values(answers[index], criterion), thresholds[index])
+        exits = criterion.exits(values[index], thresholds[index])
         stage[exits] = index
         prediction[exits] = answers[index].prediction[exits]
     macs = predictions.metadata.macs
@@ -157,38 +172,31 @@ def exit_curve(
     Two stages: every distinct value of the criterion is a threshold, and "no exit" one more. Each row is exactly what
     `simulate` counts at it. One stage: a single row without a threshold.
 
-    More stages: every combination of thresholds, one a stage, out of all distinct values if there are at most
-    `most_combinations` of them, otherwise out of equally many quantiles a stage; each row is exact, and only the
-    Pareto front is kept: the rows that no other row matches in top-1 at lower or equal expected MACs.
+    More stages: every threshold that all stages share, and every combination of one threshold a stage, out of all
+    distinct values if there are at most `most_combinations`, otherwise out of equally many quantiles a stage. Each row
+    is exact, and only the Pareto front is kept: the rows that no other row matches in top-1 at lower or equal MACs.
 
     Raises:
         AnalysisError: a column that the criterion needs is missing, or the MACs of more than two stages are unknown.
     """
-    stages = list(predictions.stages.values())
-    axes = [_candidates(answers, criterion, most_combinations, len(stages) - 1) for answers in stages[:-1]]
-    # An image exits at candidate j of its stage when j < level: the counts are cumulative histograms of the levels.
-    levels = [
-        np.searchsorted(axis, _rising(answers, criterion), side="right")
-        for axis, answers in zip(axes, stages[:-1], strict=True)
-    ]
-    joint = _Joint(levels, tuple(len(axis) + 1 for axis in axes))
+    values = criterion_values(predictions, criterion)
+    rising = [-each if criterion.exits_below else each for each in values]
+    shared = SharedThresholds.of(rising, len(predictions))
+    curve = _count(predictions, _as_given(shared.thresholds(), criterion), shared.answered)
+    if len(predictions.stages) <= 2:
+        return curve
+    grid = ThresholdGrid.of(rising, most_combinations)
+    return pareto_front(_count(predictions, _as_given(grid.thresholds(), criterion), grid.answered).followed_by(curve))
 
-    first = stages[0].prediction == predictions.labels
-    right = [answers.prediction == predictions.labels for answers in stages]
-    hits = [answers.top5 for answers in stages if answers.top5 is not None]
-    everyone = np.ones(len(predictions), dtype=bool)
-    curve = ExitCurve(
-        thresholds=_threshold_rows(axes, criterion),
-        answered=np.stack([joint.count_at(index, everyone) for index in range(len(stages))], axis=1),
-        correct=joint.count(right),
-        correct_top5=joint.count(hits) if len(hits) == len(stages) else None,
-        harmed=joint.count([first & ~answer for answer in right]),
-        gained=joint.count([~first & answer for answer in right]),
-        lost=joint.count([right[-1] & ~answer for answer in right]),
-        last_correct=int(right[-1].sum()),
-        stage_macs=predictions.metadata.macs,
-    )
-    return curve if len(stages) <= 2 else pareto_front(curve)
+
+def curve_at(predictions: Predictions, thresholds: NDArray[np.floating], criterion: Criterion) -> ExitCurve:
+    """Count what some thresholds (P, S-1) do, wherever they come from.
+
+    Raises:
+        AnalysisError: a column that the criterion needs is missing.
+    """
+    stages = np.stack([simulate(predictions, tuple(row), criterion).stage for row in thresholds.tolist()])
+    return _count(predictions, thresholds, lambda stage, chosen: ((stages == stage) & chosen).sum(axis=1))
 
 
 def pareto_front(curve: ExitCurve) -> ExitCurve:
@@ -199,88 +207,64 @@ def pareto_front(curve: ExitCurve) -> ExitCurve:
     """
     macs = curve.macs
     if macs is None:
-        raise AnalysisError("the MACs of the stages are unknown", "Give them: more than two stages are traded by cost.")
+        raise AnalysisError(
+            "the MACs of the stages are unknown",
+            "Give them with --macs: with more than two stages, thresholds are compared by cost.",
+        )
     order = np.lexsort((-curve.correct, macs))
     best = np.maximum.accumulate(curve.correct[order])
     rises = np.concatenate(([True], best[1:] > best[:-1]))
     return curve[order[rises]]
 
 
-def criterion_values(answers: StageAnswers, criterion: Criterion) -> NDArray[np.floating]:
-    """Take the column that the criterion reads.
+def criterion_values(predictions: Predictions, criterion: Criterion) -> list[NDArray[np.floating]]:
+    """Take what a criterion compares after every stage but the last: S-1 arrays (N,) of one floating type.
+
+    Values that rounding has put just outside the criterion's range are moved to its end, since no threshold lies there.
 
     Raises:
-        AnalysisError: the table lacks it.
+        AnalysisError: the table lacks a column.
     """
-    values: NDArray[np.floating] | None = getattr(answers, criterion.column)
-    if values is None:
+    columns = [getattr(answers, criterion.column) for answers in list(predictions.stages.values())[:-1]]
+    if any(values is None for values in columns):
         raise AnalysisError(
             f"the predictions have no {criterion.column} column", "Use --criterion confidence, or evaluate again."
         )
-    return values
+    kind = np.result_type(*columns) if columns else np.dtype(np.float64)
+    return [np.clip(values.astype(kind), 0.0, None if criterion.exits_below else 1.0) for values in columns]
 
 
-def _rising(answers: StageAnswers, criterion: Criterion) -> NDArray[np.floating]:
-    """Turn the criterion so that a high value exits."""
-    values = criterion_values(answers, criterion)
-    return -values if criterion.exits_below else values
+def _count(
+    predictions: Predictions,
+    thresholds: NDArray[np.floating],
+    answered: Callable[[int, NDArray[np.bool_]], NDArray[np.int64]],
+) -> ExitCurve:
+    """Make a curve of thresholds (P, S-1) and a function that counts, among chosen images (N,), those of a stage."""
+    answers = list(predictions.stages.values())
+    right = [each.prediction == predictions.labels for each in answers]
+    hits = [each.top5 for each in answers if each.top5 is not None]
+    everyone = np.ones(len(predictions), dtype=bool)
 
-
-def _candidates(answers: StageAnswers, criterion: Criterion, most: int, axes: int) -> NDArray[np.floating]:
-    distinct: NDArray[np.floating] = np.unique(_rising(answers, criterion))
-    if axes == 1:
-        return distinct
-    room = int(most ** (1 / axes)) - 1
-    if len(distinct) <= room:
-        return distinct
-    kept: NDArray[np.floating] = distinct[np.linspace(0, len(distinct) - 1, room).round().astype(int)]
-    return kept
-
-
-def _threshold_rows(axes: list[NDArray[np.floating]], criterion: Criterion) -> NDArray[np.floating]:
-    """Combine the candidates of every stage, and no exit, into (P, S-1) thresholds as the user writes them."""
-    columns = [np.append(_thresholds(axis, criterion), axis.dtype.type(criterion.no_exit)) for axis in axes]
-    rows = [grid.ravel() for grid in np.meshgrid(*columns, indexing="ij")]
-    return np.stack(rows, axis=1) if rows else np.empty((1, 0))
-
-
-def _thresholds(rising: NDArray[np.floating], criterion: Criterion) -> NDArray[np.floating]:
-    """The thresholds at which exactly the images with at least these rising values exit."""
-    # Strictly below: the next number above the value itself.
-    return np.nextafter(-rising, np.inf, dtype=rising.dtype) if criterion.exits_below else rising
-
-
-@dataclass(frozen=True, eq=False)
-class _Joint:
-    """Counts images at every combination of thresholds, by cumulative histograms of their exit levels.
-
-    Attributes:
-        levels: S-1 arrays (N,): how many candidates of that stage the image reaches.
-        shape: number of candidates a stage, no exit included.
-    """
-
-    levels: list[NDArray[np.intp]]
-    shape: tuple[int, ...]
-
-    def count(self, chosen: list[NDArray[np.bool_]]) -> NDArray[np.int64]:
+    def total(chosen: list[NDArray[np.bool_]]) -> NDArray[np.int64]:
         """(P,) images that are chosen at the stage which answers them."""
-        counts: NDArray[np.int64] = np.sum([self.count_at(stage, mask) for stage, mask in enumerate(chosen)], axis=0)
+        counts: NDArray[np.int64] = np.sum([answered(*each) for each in enumerate(chosen)], axis=0)
         return counts
 
-    def count_at(self, stage: int, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """(P,) images of the mask that this stage answers: those that reach it, less those that go on."""
-        answered = self._reaching(stage, mask)
-        if stage < len(self.shape):
-            answered = answered - self._reaching(stage + 1, mask)
-        return np.broadcast_to(answered, self.shape).ravel()
+    return ExitCurve(
+        thresholds=thresholds,
+        answered=np.stack([answered(stage, everyone) for stage in range(len(answers))], axis=1),
+        correct=total(right),
+        correct_top5=total(hits) if len(hits) == len(answers) else None,
+        harmed=total([right[0] & ~each for each in right]),
+        gained=total([~right[0] & each for each in right]),
+        lost=total([right[-1] & ~each for each in right]),
+        last_correct=int(right[-1].sum()),
+        stage_macs=predictions.metadata.macs,
+    )
 
-    def _reaching(self, stage: int, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Images of the mask that no earlier stage answers: every earlier level is at most the candidate's index."""
-        shape = self.shape[:stage]
-        if not shape:
-            return np.full([1] * len(self.shape), np.count_nonzero(mask))
-        cells = np.ravel_multi_index([level[mask] for level in self.levels[:stage]], shape)
-        counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
-        for axis in range(stage):
-            counts = counts.cumsum(axis=axis)
-        return counts.reshape(*shape, *[1] * (len(self.shape) - stage))
+
+def _as_given(rising: NDArray[np.floating], criterion: Criterion) -> NDArray[np.floating]:
+    """Thresholds as the user gives them, from those that a high value reaches, infinite for no exit."""
+    # An entropy exits strictly below its threshold: the next number above the value itself.
+    given = np.nextafter(-rising, np.inf, dtype=rising.dtype) if criterion.exits_below else rising
+    return np.where(np.isinf(rising), rising.dtype.type(criterion.no_exit), given)

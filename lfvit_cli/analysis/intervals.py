@@ -21,13 +21,12 @@ class Estimate(Facts):
 
 
 def wilson(
-    counts: ArrayLike, total: int, quantile: float = TWO_SIDED
+    counts: ArrayLike, total: int | NDArray[np.int64], quantile: float = TWO_SIDED
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the ends of Wilson's score intervals of the shares counts / total (Wilson, 1927).
+    """Return the ends of Wilson's score intervals of the shares counts / total (Wilson, 1927).
 
-    `scipy.stats.binomtest` does the same for one share at a time; a curve has 50,000. For the mean of values between 0
-    and 1 that are not only 0 and 1, with `counts` their sum, the interval is wider than need be: the variance of such
-    values is at most that of a share (Bhatia and Davis, 2000).
+    For the mean of values between 0 and 1, with `counts` their sum, the interval is never too narrow: the variance of
+    such values is at most that of a share (Bhatia and Davis, 2000).
     """
     share = np.asarray(counts) / total
     spread = quantile**2 / total
@@ -75,9 +74,8 @@ def paired_difference(gained: int, lost: int, total: int, rng: np.random.Generat
 def paired_score(lost: ArrayLike, gained: ArrayLike, total: int, margin: float) -> NDArray[np.float64]:
     """Test whether a second answer to the same images loses at least `margin` of accuracy: Tango's score statistic.
 
-    Where it exceeds a normal quantile, the loss is smaller than the margin (Tango, Statistics in Medicine, 1998). It is
-    to a difference in accuracy on the same images what Wilson's interval is to a share, and McNemar's statistic at a
-    margin of 0. Without a margin and without an image whose answers differ it is 0.
+    Where it exceeds a normal quantile, the loss is smaller than the margin (Tango, Statistics in Medicine, 1998). At a
+    margin of 0 it is McNemar's statistic, and 0 if no image has answers that differ.
 
     Args:
         lost: images that only the first answer has right, one a test.

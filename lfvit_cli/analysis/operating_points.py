@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lfvit_cli.analysis.certificates import choose_certain, counted_at
 from lfvit_cli.analysis.exits import ExitCurve, exit_curve, simulate
 from lfvit_cli.analysis.intervals import Estimate, bootstrap_mean, paired_difference, share
-from lfvit_cli.analysis.targets import Aim, Rule, Target, choose, require_reachable
+from lfvit_cli.analysis.targets import Aim, Rule, Target, choose, choose_certain, counted_at, require_reachable
 from lfvit_cli.errors import AnalysisError
 from lfvit_cli.evaluation.table import Predictions
 from lfvit_cli.policies import Criterion
@@ -24,8 +23,8 @@ _COMBINATIONS = 100_000
 class Verdict(StrEnum):
     """Whether the images show, with 95 % confidence, that the target is met.
 
-    It is met where the held-out interval lies within it, and where the calibration half certifies the threshold and the
-    held-out estimate agrees. It is missed where the held-out interval lies beyond it. Otherwise the data cannot decide.
+    It is met where the held-out interval lies within the target, or where the calibration half certifies the threshold
+    and the held-out estimate agrees. It is missed where that interval lies beyond it, and otherwise undecided.
     """
 
     MET = "met"
@@ -44,23 +43,22 @@ class Spread(Facts):
 class OperatingPoint(Facts):
     """A threshold chosen on a calibration half, and what it does on the held-out half of the same split.
 
-    Of all splits it is the one whose threshold is the median. The spreads are over all splits that chose by the same
-    rule.
+    It comes from the split with the median threshold. The spreads are over all splits that chose by the same rule.
 
     Attributes:
         thresholds: one for every stage but the last.
-        certified: whether the calibration half makes it certain that the threshold reaches the target: of all such
-            statements on one split at most 5 % are wrong (see `certificates`). The median split is wrong only where
-            half of all splits are: at most twice as often, however they depend on each other, in practice less often.
-            False where the estimate alone chose, asked for or because too few splits could certify any threshold.
-        certified_splits: share of the splits that could certify a threshold; None where that was not asked for.
+        certified: whether the calibration half shows that the threshold meets the target: of all such statements on one
+            split at most 5 % are wrong (see `targets`). The median split is wrong only where half of all splits are: at
+            most twice as often, however they depend on each other, and in practice less often. False where the estimate
+            alone chose, because that was asked for or because too few splits could certify a threshold.
+        certified_splits: share of the splits that could certify a threshold; None where no certificate was asked for.
         images: size of the held-out half.
         exit_rate, top1: with Wilson's interval.
         macs: expected MACs of one image, with the bootstrap interval; None if unknown.
         difference: top-1 less that of the last stage alone on the same images, with the paired bootstrap interval.
         splits: number of splits that chose by the same rule.
         met_splits: share of these whose held-out half meets the target.
-        reachable_splits: share of all splits whose calibration half could reach the target at all, by the estimate.
+        reachable_splits: share of all splits in which some threshold meets the target on the calibration half.
     """
 
     target: Target
@@ -154,8 +152,8 @@ def operating_points(
 ) -> tuple[OperatingPoint, ...]:
     """Choose a threshold for each target on a calibration half and report it on the other half.
 
-    The cautious rule takes a threshold that the calibration half certifies (see `certificates`); where half of the
-    splits or more can certify none, the point rule chooses instead, and the point is not `certified`.
+    The cautious rule takes a threshold that the calibration half certifies (see `targets`). Where half of the splits or
+    more can certify none, the point rule chooses instead, and the point is not `certified`.
 
     Args:
         predictions: of a network with two or more stages, all labelled.
@@ -166,7 +164,7 @@ def operating_points(
         seed: of the splits and of the bootstrap.
 
     Raises:
-        UnreachableTargetError: no threshold reaches the target even on all images.
+        UnreachableTargetError: no threshold meets a target even on all images.
         AnalysisError: fewer than two stages or images, or a budget where the MACs are unknown.
     """
     if len(predictions.stages) < 2:
@@ -182,10 +180,7 @@ def operating_points(
 
 
 def split_halves(labels: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Split rows (N,) at random into halves that hold every class equally, to within one image.
-
-    A class of one image, which library splitters refuse, goes to either half.
-    """
+    """Split rows (N,) at random into halves that share every class, and all rows, to within one image."""
     order = rng.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     return order[::2], order[1::2]
@@ -203,7 +198,7 @@ def _split(predictions: Predictions, criterion: Criterion, rule: Rule, rng: np.r
 def _operating_point(
     target: Target, splits: Sequence[_Split], criterion: Criterion, rule: Rule, rng: np.random.Generator
 ) -> OperatingPoint:
-    """Choose in every split, by estimates alone where too few splits certify a threshold, and report the median."""
+    """Choose in every split, by the estimates where too few splits certify a threshold, and report the median."""
     estimated = [choose(split.curve, target) for split in splits]
     certain = [choose_certain(split.testable, target) for split in splits] if rule is Rule.CAUTIOUS else []
     chosen = [
@@ -264,7 +259,7 @@ def _held_out_facts(target: Target, shown: _HeldOut, certified: bool, rng: np.ra
 
 
 def _verdict(target: Target, aimed: Estimate | None, *, agrees: bool) -> Verdict:
-    """Judge by the held-out interval of what the target limits, and by a certificate that the estimate agrees with."""
+    """Judge by the held-out interval of what the target limits, or by a certificate that the estimate confirms."""
     if aimed is None:
         return Verdict.UNDECIDED
     if target.aim is Aim.BUDGET:

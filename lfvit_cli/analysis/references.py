@@ -1,8 +1,11 @@
-"""Curves to judge an exit rule by: the best rule there can be, and one that knows nothing."""
+"""What an exit curve is judged by: the best exit rule there can be, one that knows nothing, and the area between."""
+
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from lfvit_cli.analysis.exits import ExitCurve
 from lfvit_cli.evaluation.table import Predictions
 from lfvit_cli.records import Facts
 
@@ -21,7 +24,7 @@ class ReferencePoint(Facts):
 
 
 def reference_curves(predictions: Predictions) -> dict[str, tuple[ReferencePoint, ...]]:
-    """Give the curves `oracle`, `random`, and `{stage}_only` of every stage."""
+    """Return the curves `oracle`, `random`, and `{stage}_only` of every stage."""
     singles = {
         f"{stage}_only": (point,) for stage, point in zip(predictions.stages, _singles(predictions), strict=True)
     }
@@ -29,7 +32,7 @@ def reference_curves(predictions: Predictions) -> dict[str, tuple[ReferencePoint
 
 
 def oracle_exit(predictions: Predictions) -> tuple[ReferencePoint, ...]:
-    """Give the best top-1 that any exit rule can reach at each cost, knowing the labels.
+    """Return the best top-1 that any exit rule can reach at each cost, knowing the labels.
 
     An image costs more than the first stage only where the first stage is wrong and a later one is right; it then
     exits at the first stage that is right. The curve takes the cheapest of these images first, and ends when none is
@@ -51,9 +54,9 @@ def oracle_exit(predictions: Predictions) -> tuple[ReferencePoint, ...]:
 
 
 def random_exit(predictions: Predictions) -> tuple[ReferencePoint, ...]:
-    """Give the top-1 of exits drawn by lot: mixtures of the stages, so straight lines between those worth mixing.
+    """Return the top-1 of exits drawn at random: straight lines between the single stages.
 
-    With more than two stages these are the upper hull of the single stages by cost (or, of unknown cost, all stages).
+    With more than two stages they run along the upper hull of the stages by cost; through all stages of unknown cost.
     """
     singles = _singles(predictions)
     hull: list[ReferencePoint] = []
@@ -72,7 +75,7 @@ def _below(middle: ReferencePoint, left: ReferencePoint, right: ReferencePoint) 
 
 
 def _singles(predictions: Predictions) -> list[ReferencePoint]:
-    """Give what each stage reaches when it answers every image."""
+    """Return what each stage reaches when it answers every image."""
     right = _right(predictions)
     everyone = len(predictions) * np.eye(len(right), dtype=np.int64)
     return [_point(predictions, row, int(correct.sum())) for row, correct in zip(everyone, right, strict=True)]
@@ -90,3 +93,55 @@ def _point(predictions: Predictions, answered: NDArray[np.int64], correct: int) 
         top1=correct / total,
         macs=None if macs is None else float(answered @ np.cumsum(macs) / total),
     )
+
+
+class Area(Facts):
+    """Mean top-1 over all budgets, from the first stage alone to every stage for every image.
+
+    The cost axis is the share of the MACs beyond the first stage's that is spent: 0 where every image stops at the
+    first stage, 1 where none stops early. So the area under top-1 is a mean top-1, and networks of different cost can
+    be compared. With two stages the axis is 1 - exit rate, whatever the MACs.
+
+    Attributes:
+        curve: area of the exit curve.
+        random: area of exits drawn at random.
+        oracle: area of the best exits there can be.
+        share_of_oracle: the curve's gain over random exits as a share of the oracle's; None where that gains nothing.
+    """
+
+    curve: float
+    random: float
+    oracle: float
+    share_of_oracle: float | None
+
+
+def area_under(curve: ExitCurve, oracle: Sequence[ReferencePoint], random: Sequence[ReferencePoint]) -> Area:
+    """Compare the area under a curve of two or more stages with those of its references."""
+    costs = _spent(curve.exit_rate, curve.macs, curve.stage_macs)
+    exits = _mean_height(costs, curve.top1)
+    chance, best = (
+        _mean_height(
+            _spent([p.exit_rate for p in points], [p.macs or 0.0 for p in points], curve.stage_macs),
+            [p.top1 for p in points],
+        )
+        for points in (random, oracle)
+    )
+    return Area(
+        curve=exits,
+        random=chance,
+        oracle=best,
+        share_of_oracle=(exits - chance) / (best - chance) if best > chance else None,
+    )
+
+
+def _spent(exit_rate: ArrayLike, macs: ArrayLike | None, stage_macs: tuple[int, ...] | None) -> ArrayLike:
+    if macs is None or stage_macs is None:
+        return 1.0 - np.asarray(exit_rate)
+    first, every = stage_macs[0], sum(stage_macs)
+    return (np.asarray(macs) - first) / (every - first)
+
+
+def _mean_height(costs: ArrayLike, top1: ArrayLike) -> float:
+    """Integrate by trapezia from 0 to 1; beyond the last point more cost buys nothing."""
+    x, y = np.asarray(costs), np.asarray(top1)
+    return float(np.trapezoid(np.append(y, y[-1]), np.append(x, 1.0)))

@@ -1,17 +1,15 @@
-"""Everything that one predictions table tells about its early exit, as a record."""
+"""Everything that predictions tables say about their early exits, as a record."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from lfvit_cli.analysis.area import Area, area_under
-from lfvit_cli.analysis.calibration import Calibration, calibration
-from lfvit_cli.analysis.classes import ClassOutcome, class_outcomes
+from lfvit_cli.analysis.breakdown import Calibration, ClassOutcome, calibration, class_outcomes
 from lfvit_cli.analysis.exits import ExitCurve, exit_curve
 from lfvit_cli.analysis.intervals import wilson
 from lfvit_cli.analysis.operating_points import OperatingPoint, operating_points
-from lfvit_cli.analysis.references import ReferencePoint, reference_curves
+from lfvit_cli.analysis.references import Area, ReferencePoint, area_under, reference_curves
 from lfvit_cli.analysis.targets import Aim, Rule, Target
 from lfvit_cli.evaluation.authors_curve import CAVEAT, AuthorsCurve
 from lfvit_cli.evaluation.table import Predictions, PredictionsMetadata
@@ -25,12 +23,12 @@ class CurvePoint(Facts):
     """What one exit threshold gives over all images.
 
     Attributes:
-        threshold: an image exits at or above this value of the criterion (an entropy: below it). The point of no exit
-            has one that no image reaches: 2, or 0 for an entropy. One per stage where there are more than two stages;
-            None where there is one stage.
+        threshold: an image exits at or above this confidence or margin, or below this entropy. The point without exits
+            has one that no image reaches: 2, or 0 for an entropy. With more than two stages, one for each but the last;
+            with a single stage, None.
         exit_rate: share of images that never reach the last stage.
         top1: share answered correctly, with its 95 % Wilson interval.
-        top5: share with the label among the five most probable; None if unknown.
+        top5: share whose label is among the five most probable classes; None if unknown.
         macs: expected MACs of one image; None if unknown.
         macs_p95: the least MACs that cover 95 % of the images; None if unknown.
         harm_rate: share of images that the first stage has right and the answer has wrong.
@@ -49,11 +47,12 @@ class CurvePoint(Facts):
     gain_rate: float
 
 
+_NO_EXITS = "every network here has one stage: it is a point, and has no exits to choose a threshold for"
 _CURVE = TypeAdapter(tuple[CurvePoint, ...])
 
 
 class Sweep(Facts):
-    """Everything that one predictions table tells about its early exit.
+    """Everything that one predictions table says about its early exit.
 
     Attributes:
         name: the model, or the predictions file's name where the model is unknown.
@@ -61,12 +60,13 @@ class Sweep(Facts):
         images: number of images.
         source: circumstances of the predictions; null where unknown.
         criterion: what its exits are decided by.
-        curve: a point for every distinct confidence and one for no exit; the Pareto front with more than two stages.
-        operating_points: thresholds chosen on one half of the images and reported on the other.
+        curve: a point for every distinct value of the criterion and one without exits; with more than two stages, the
+            Pareto front.
+        operating_points: thresholds chosen on one half of the images and reported on the other; none with one stage.
         reference_curves: `oracle`, `random`, and `{stage}_only`; straight between their points.
         area: area under the curve; None with one stage.
         calibration: confidence against accuracy, by stage.
-        class_threshold: the threshold of the class table, the main operating point's; no exit where there is none.
+        class_threshold: the threshold of the class table: that of the main operating point.
         classes: every class over all images, the greatest loss first.
     """
 
@@ -93,7 +93,7 @@ class SweepSettings(Facts):
     """What the numbers of a sweep depend on.
 
     Attributes:
-        criterion: what exits are decided by; None for each network's own.
+        criterion: what exits are decided by; None for each network's own, which is the confidence where unknown.
         targets: what thresholds were chosen for.
         rule: how they were chosen.
         repeats: number of random splits into calibration and held-out half.
@@ -112,7 +112,7 @@ class SweepRecord(Sweep, Record):
 
     Attributes:
         others: the sweeps of further predictions tables.
-        authors: curves that checkpoints carry.
+        authors: curves as the authors of other networks report them.
     """
 
     kind: Literal["sweep"] = "sweep"
@@ -169,7 +169,7 @@ def sweep(predictions: Predictions, file: str, name: str, settings: SweepSetting
 
 
 def sweep_record(sweeps: Sequence[Sweep], settings: SweepSettings, authors: Sequence[AuthorsCurve] = ()) -> SweepRecord:
-    """Put the circumstances of this process to one or more sweeps; the first is the record's own."""
+    """Add the circumstances of this process to one or more sweeps; the first becomes the record's own."""
     first, *others = sweeps
     return SweepRecord(
         **dict(first),
@@ -179,6 +179,7 @@ def sweep_record(sweeps: Sequence[Sweep], settings: SweepSettings, authors: Sequ
         settings=settings,
         warnings=(
             *(warning for each in sweeps for warning in _warnings(each)),
+            *(() if any(len(each.source.stages) > 1 for each in sweeps) else (_NO_EXITS,)),
             *(f"{curve.name}: {CAVEAT}" for curve in authors),
         ),
         others=tuple(others),
@@ -213,29 +214,27 @@ def policy_of(each: Sweep, point: OperatingPoint) -> PolicyFile:
         stages=each.source.stages,
         criterion=each.criterion,
         thresholds=point.thresholds,
-        target=f"{point.target.aim.replace('_', '-')} {point.target.value:g}",
+        target=point.target.words,
         certified=point.certified,
     )
 
 
 def single(thresholds: tuple[float, ...]) -> float | tuple[float, ...] | None:
-    """Give the threshold of two stages as a number, of more as it is, and of one as None."""
+    """Return the threshold of two stages as a number, those of more as they are, and None for one stage."""
     if len(thresholds) > 1:
         return thresholds
     return thresholds[0] if thresholds else None
 
 
 def _main(points: Sequence[OperatingPoint]) -> OperatingPoint | None:
-    """Give the first certified operating point, or the first."""
+    """Return the first certified operating point, or the first."""
     return next((point for point in points if point.certified), points[0] if points else None)
 
 
 def _warnings(each: Sweep) -> list[str]:
     said = []
     if each.source.macs is None:
-        said.append(f"{each.name}: the MACs are unknown; give them as --macs")
+        said.append(f"{each.name}: the MACs are unknown; give them with --macs")
     if each.source.trained is False:
         said.append(f"{each.name}: the weights are untrained, so its accuracy means nothing")
-    if len(each.source.stages) == 1:
-        said.append(f"{each.name}: one stage only, so a point and no curve")
     return said

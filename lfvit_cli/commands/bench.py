@@ -24,6 +24,7 @@ from lfvit_cli.console.options import (
 )
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import Format, show_table, show_text
+from lfvit_cli.demo.grocery import resolve_data
 from lfvit_cli.demo.suite import with_demo_weights
 
 if TYPE_CHECKING:
@@ -220,7 +221,8 @@ def _photos(data: Path | None) -> tuple["Listing", str]:
 
     if data is None:
         return demo_photos("test"), "the demo photos (clothing-256, test)"
-    return list_folder(data), str(data)
+    folder = resolve_data(str(data))
+    return list_folder(Path(folder)), folder
 
 
 def _save(record: "BenchRecord", folder: Path) -> list[Path]:

@@ -1,5 +1,7 @@
 """`lfvit evaluate`: what every stage of a network answers for every image."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +27,7 @@ from lfvit_cli.console.options import (
 )
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import show_table
+from lfvit_cli.demo.grocery import resolve_data
 from lfvit_cli.demo.suite import with_demo_weights
 from lfvit_cli.results.formats import count, scaled
 from lfvit_cli.results.tables import Column, Table
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from lfvit_cli.evaluation.job import EvaluationJob, EvaluationSettings
     from lfvit_cli.evaluation.run import Evaluation
     from lfvit_cli.policies import ExitPolicy
+
+    Choose = Callable[[Sequence[str]], ExitPolicy]
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
 
@@ -47,7 +52,7 @@ def evaluate(
         typer.Option(
             "--data",
             metavar="DATA",
-            help="Folder of class folders or of images, or wds/FOLDER, hfds/NAME, tfds/NAME, torch/NAME. "
+            help="Folder of class folders or of images, grocery, or wds/FOLDER, hfds/NAME, tfds/NAME, torch/NAME. "
             "[default: the demo photos]",
         ),
     ] = None,
@@ -63,11 +68,14 @@ def evaluate(
     ] = None,
     crop_pct: Annotated[
         float | None,
-        typer.Option("--crop-pct", min=0.01, max=1.0, help="Side of the crop over the resized short side."),
+        typer.Option("--crop-pct", min=0.01, max=1.0, help="Side of the crop divided by the resized short side."),
     ] = None,
-    interpolation: Annotated[Interpolation | None, typer.Option("--interpolation", help="Of the resize.")] = None,
+    interpolation: Annotated[
+        Interpolation | None, typer.Option("--interpolation", help="Interpolation of the resize.")
+    ] = None,
     mean: Annotated[
-        str | None, typer.Option("--mean", metavar="R,G,B", help="Subtracted from each channel, on 0 to 1.")
+        str | None,
+        typer.Option("--mean", metavar="R,G,B", help="Subtracted from each channel, whose values are 0 to 1."),
     ] = None,
     std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Divides each channel.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=MOST_IMAGES, help="Images per batch.")] = 64,
@@ -75,18 +83,20 @@ def evaluate(
     dtype: DtypeOption = "float32",
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=0, help="Processes that decode; 0 decodes in this one. [default: one a core]"),
+        typer.Option(
+            "--workers", min=0, help="Processes that decode; 0 decodes in this one. [default: one per core, at most 8]"
+        ),
     ] = None,
     threads: ThreadsOption = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most so many images, spread over the classes.")
+        int | None, typer.Option("--limit", min=1, help="Maximum number of images, spread over the classes.")
     ] = None,
     seed: SeedOption = 0,
-    logits: Annotated[bool, typer.Option("--logits", help="Keep the logits too, as float16.")] = False,
+    logits: Annotated[bool, typer.Option("--logits", help="Also keep the logits, as float16.")] = False,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PATH", help="Folder for the predictions, or a .parquet file.")
     ] = Path("reports/predictions"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, and replace what is there.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, and replace what is there.")] = False,
     imports: ImportOption = None,
     threshold: ThresholdsOption = None,
     criterion: CriterionOption = None,
@@ -95,8 +105,9 @@ def evaluate(
 ) -> None:
     """Run every stage on every image once, and keep what each answers in a predictions file.
 
-    All that is later asked of the early exit, such as lfvit sweep-threshold, is worked out from that file. An
-    interrupted evaluation is taken up where it stopped by the same command, and a finished one is not done again.
+    Everything else about early exits is worked out from that file: by lfvit sweep-threshold, or here for one policy
+    by --policy, --threshold or --criterion. The same command continues an interrupted evaluation, and reuses a
+    finished one.
 
     Several devices share the work: torchrun --nproc-per-node 2 -m lfvit_cli evaluate ..., or accelerate launch -m.
     """
@@ -110,7 +121,7 @@ def evaluate(
         model=model,
         imports=load_methods(imports or []),
         checkpoint=checkpoint or with_demo_weights([model], {}, data).get(model),
-        data=str(demo_folder()) if data is None else data,
+        data=str(demo_folder()) if data is None else resolve_data(data),
         data_root=data_root,
         split="test" if data is None and split is None else split,
         class_map=class_map,
@@ -124,60 +135,76 @@ def evaluate(
         seed=seed,
         logits=logits,
     )
-    chosen = _chosen_policy(model, threshold, criterion, policy or [])
-    evaluation = evaluate_talking(settings, output, fresh)
+    choose = _policy_asked(model, threshold, criterion, policy or [])
+    evaluation = evaluate_talking(settings, output, fresh, choose)
     if evaluation is not None:
         rows = summary(evaluation)
-        if chosen is not None:
-            rows.append(under_policy(evaluation, chosen))
-        columns = COLUMNS if chosen is None else (*COLUMNS[:-1], *POLICY_COLUMNS, COLUMNS[-1])
+        if choose is not None:
+            rows.append(under_policy(evaluation, choose(evaluation.predictions.metadata.stages)))
+        columns = COLUMNS if choose is None else (*COLUMNS[:-1], *POLICY_COLUMNS, COLUMNS[-1])
         show_table(Table(columns, rows, title=f"{model}, {len(evaluation.predictions)} images"), form)
 
 
-def _chosen_policy(model: str, thresholds: str | None, criterion: str | None, files: list[str]) -> "ExitPolicy | None":
-    """The policy that was asked for, if any."""
-    if files and thresholds is not None:
-        raise typer.BadParameter("give either a policy or a threshold", param_hint="--policy")
+def _policy_asked(model: str, thresholds: str | None, criterion: str | None, files: list[str]) -> "Choose | None":
+    """A function from the names of the stages to the policy that was asked for; None where none was."""
+    if files and (thresholds, criterion) != (None, None):
+        raise typer.BadParameter("goes without --threshold and --criterion", param_hint="--policy")
     if not files and thresholds is None and criterion is None:
         return None
     from lfvit_cli.networks.choosing import chosen_policy
 
     numbers = None if thresholds is None else exit_thresholds(thresholds, "--threshold")
     file = sources_by_model(files, (model,), "--policy").get(model)
-    return chosen_policy(model, None, numbers, criterion, None if file is None else Path(file))
+    path = None if file is None else Path(file)
+    chosen_policy(model, None, numbers, criterion, path)  # so that a mistake is told before the network is built
+    return partial(chosen_policy, model, thresholds=numbers, criterion=criterion, policy_file=path)
 
 
 def under_policy(evaluation: "Evaluation", policy: "ExitPolicy") -> dict[str, Any]:
     """A row for the early exit as a whole, worked out from the answers of all stages.
 
-    Raises:
-        PolicyError: more or fewer thresholds than stages that can exit.
+    Args:
+        evaluation: finished.
+        policy: with a threshold for every stage but the last.
     """
     import numpy as np
 
     from lfvit_cli.analysis.exits import simulate
 
     predictions = evaluation.predictions
-    stages, known = predictions.metadata.stages, predictions.labels >= 0
-    outcome = simulate(predictions, policy.for_stages(stages).thresholds, policy.criterion)
+    known, answers = predictions.labels >= 0, list(predictions.stages.values())
+    outcome = simulate(predictions, policy.thresholds, policy.criterion)
+    hits = [each.top5 for each in answers if each.top5 is not None]
+    told = known.any() and len(hits) == len(answers)
     return {
         **summary(evaluation)[-1],
         "stage": str(policy),
+        "criterion": str(policy.criterion),
+        "thresholds": list(policy.thresholds),
         "top1": float(outcome.correct[known].mean()) if known.any() else None,
-        "top5": None,
+        "top5": float(np.stack(hits)[outcome.stage, np.arange(len(known))][known].mean()) if told else None,
         "macs": None,
-        "answered": np.bincount(outcome.stage, minlength=len(stages)).tolist(),
+        "answered": np.bincount(outcome.stage, minlength=len(answers)).tolist(),
         "expected_macs": None if outcome.macs is None else float(outcome.macs.mean()),
     }
 
 
-def evaluate_talking(settings: "EvaluationSettings", output: Path, fresh: bool) -> "Evaluation | None":
-    """Evaluate with talk and a progress bar; None in a process that leaves both to the main one."""
+def evaluate_talking(
+    settings: "EvaluationSettings", output: Path, fresh: bool, check: "Choose | None" = None
+) -> "Evaluation | None":
+    """Evaluate with talk and a progress bar; None in a process that leaves both to the main one.
+
+    Args:
+        settings: what to evaluate, and how.
+        output: a folder, or a ``.parquet`` file.
+        fresh: begin anew.
+        check: called with the names of the stages before anything is written; it may raise.
+    """
     from lfvit_cli.errors import AlreadyTold
     from lfvit_cli.evaluation.job import prepare
 
     try:
-        job = prepare(settings, output, fresh=fresh)
+        job = prepare(settings, output, fresh=fresh, check=check)
         if not job.processes.is_main:
             _assist(job)
             return None
@@ -214,9 +241,9 @@ def _introduce(job: "EvaluationJob") -> None:
     for warning in job.warnings:
         talk.warning(warning)
     if job.finished is not None:
-        talk.note(f"this evaluation is done already: reusing {job.path}")
+        talk.note(f"this evaluation is already done: reusing {job.path}")
     elif job.done:
-        talk.note(f"going on where an earlier run stopped: {job.done} of {len(job.source)} images are done")
+        talk.note(f"continuing where an earlier run stopped: {job.done} of {len(job.source)} images are done")
 
 
 def _conclude(job: "EvaluationJob", evaluation: "Evaluation") -> None:
@@ -271,7 +298,7 @@ def _channels(text: str | None, option: str, *, positive: bool = False) -> tuple
 
 POLICY_COLUMNS = (
     Column("answered", "answered by stage", format=lambda counts: " / ".join(map(str, counts)), justify="right"),
-    Column("expected_macs", "GMACs per image", "", scaled(1e9, 3), "right"),
+    Column("expected_macs", "GMACs expected", "", scaled(1e9, 3), "right"),
 )
 COLUMNS = (
     Column("stage", "stage"),

@@ -10,6 +10,7 @@ import typer
 from lfvit_cli.console import talk
 from lfvit_cli.console.options import DeviceOption, FormatOption, ImportOption, OutputOption, SeedOption
 from lfvit_cli.console.tables import Format, show_table, show_text
+from lfvit_cli.demo.grocery import resolve_data
 from lfvit_cli.demo.suite import all_demo_predictions, with_demo_weights
 from lfvit_cli.results.tables import Table
 
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     from lfvit_cli.evaluation.table import Predictions
 
 _USAGE = (
-    "Pass predictions (a file from `lfvit evaluate`, or any CSV or Parquet file with the columns label, and for each "
-    "stage STAGE_prediction and STAGE_confidence), a model to evaluate first (with --checkpoint and --data), or a "
-    "checkpoint that carries its authors' curve"
+    "give predictions (a file of lfvit evaluate, or a CSV or Parquet file with the columns label, and for each stage "
+    "STAGE_prediction and STAGE_confidence), a model to evaluate first, or a curve that authors report"
 )
 _CHECKPOINTS = {".pth", ".pt", ".bin", ".tar", ".safetensors"}
-_TABLES = {".parquet", ".pq", ".csv", ".tsv", ".txt"}
+_TEXTS = {".csv", ".txt"}
+_TABLES = {".parquet", ".pq", *_TEXTS}
 
 
 def sweep_threshold(
@@ -34,16 +35,18 @@ def sweep_threshold(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE",
-            help="Predictions files, models, or checkpoints with their authors' curve; several are compared.",
+            help="Predictions files, models, or curves that authors report (CSV files, checkpoints), to compare.",
         ),
     ] = None,
     criterion: Annotated[
         Literal["confidence", "margin", "entropy", "top10-entropy"] | None,
-        typer.Option("--criterion", help="What an exit is decided by. [default: each method's own, else confidence]"),
+        typer.Option(
+            "--criterion", help="What exits are decided by. [default: each method's own, or confidence where unknown]"
+        ),
     ] = None,
     rule: Annotated[
         Literal["cautious", "point"],
-        typer.Option("--rule", help="Choose what is certain to meet the aim, or what meets it by the estimate alone."),
+        typer.Option("--rule", help="Choose by 95 % confidence of meeting the aim, or by the point estimate alone."),
     ] = "cautious",
     budget: Annotated[
         list[float] | None,
@@ -52,34 +55,41 @@ def sweep_threshold(
     max_drop: Annotated[
         list[float] | None,
         typer.Option(
-            "--max-drop", metavar="POINTS", min=0.0, max=100.0, help="Maximum drop of top-1 below the last stage's."
+            "--max-drop", metavar="POINTS", min=0.0, max=100.0, help="Maximum loss of top-1 against the last stage."
         ),
     ] = None,
     min_accuracy: Annotated[
         list[float] | None,
-        typer.Option("--min-accuracy", metavar="TOP1", min=0.0, max=100.0, help="Minimum top-1: 79.5, or 0.795."),
+        typer.Option(
+            "--min-accuracy", metavar="TOP1", min=0.0, max=100.0, help="Minimum top-1, such as 79.5 or 0.795."
+        ),
     ] = None,
     exit_rate: Annotated[
         list[float] | None,
-        typer.Option("--exit-rate", metavar="SHARE", min=0.0, max=1.0, help="Minimum share of early exits, 0 to 1."),
+        typer.Option(
+            "--exit-rate", metavar="SHARE", min=0.0, max=1.0, help="Minimum share of images that exit early, 0 to 1."
+        ),
     ] = None,
     macs: Annotated[
         list[str] | None,
         typer.Option(
             "--macs",
             metavar="GMACS,GMACS",
-            help="GMACs that each stage adds, for a file without them; once for each such file.",
+            help="GMACs that each stage adds, for a file that lacks them; once for each such file.",
         ),
     ] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Also show published ImageNet-1k results in the figure.")
+        bool, typer.Option("--published", help="Add published ImageNet-1k results to the figure.")
     ] = False,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, max=1000, help="Random splits into a calibration and a held-out half.")
+        int,
+        typer.Option(
+            "--repeats", min=1, max=1000, help="Number of random splits into a calibration and a held-out half."
+        ),
     ] = 20,
     checkpoint: Annotated[
         list[str] | None,
-        typer.Option("--checkpoint", metavar="SOURCE", help="Weights of a model named; once for each model."),
+        typer.Option("--checkpoint", metavar="SOURCE", help="Weights of a model; once for each model."),
     ] = None,
     data: Annotated[
         str | None,
@@ -95,17 +105,28 @@ def sweep_threshold(
     imports: ImportOption = None,
     device: DeviceOption = "auto",
     predictions: Annotated[
-        Path, typer.Option("--predictions", metavar="DIR", help="Folder for the predictions of a model.")
+        Path, typer.Option("--predictions", metavar="DIR", help="Folder for the predictions of models.")
     ] = Path("reports/predictions"),
     seed: SeedOption = 0,
     output: OutputOption = Path("reports/sweep"),
     form: FormatOption = "table",
 ) -> None:
-    """Trace top-1 against cost over every exit threshold, and choose one on a held-out split.
+    """Trace top-1 against cost over every exit threshold, and choose thresholds that hold on other images.
 
-    Without a SOURCE, the predictions on the demo photos that come with lfvit. Each of --budget, --max-drop,
-    --min-accuracy and --exit-rate may be given several times; without any, drops of 0.5, 1 and 2 points. A model is
-    evaluated first, as by lfvit evaluate, which has more options and shares its files.
+    A threshold is chosen on one half of the images for each --budget, --max-drop, --min-accuracy and --exit-rate, and
+    reported on the other half. Without any of these, for drops of at most 0.5, 1 and 2 points. policy.json keeps the
+    first one for lfvit bench, evaluate and visualize.
+
+    A SOURCE is one of these; without any, the predictions for the demo photos that come with lfvit.
+
+    - Predictions: a file of lfvit evaluate, or a CSV or Parquet file with the column label, and for each stage
+    STAGE_prediction, STAGE_confidence and optionally STAGE_margin, STAGE_entropy, STAGE_top10_entropy, STAGE_top5.
+
+    - A model: it is evaluated first, as by lfvit evaluate, which has more options and shares its files.
+
+    - A curve that authors report, drawn beside the others: a checkpoint that carries it, or a CSV file with a row for
+    each point and the columns top1 (per cent) and gmacs (per image; or gmacs_recomputed, gmacs_reported), and
+    optionally threshold and exit_rate (0 to 1; or exit_rate_implied).
     """
     sources = sources or all_demo_predictions()
     if not sources:
@@ -125,7 +146,7 @@ def sweep_threshold(
     kinds = [_kind(source) for source in sources]
     models = [source for source, kind in zip(sources, kinds, strict=True) if kind == "model"]
     evaluations = _evaluations(models, checkpoint or [], data, split, class_map, device, imports or [])
-    authors = [_authors_curve(source) for source, kind in zip(sources, kinds, strict=True) if kind == "checkpoint"]
+    authors = [_authors_curve(source) for source, kind in zip(sources, kinds, strict=True) if kind == "curve"]
     files = [source for source, kind in zip(sources, kinds, strict=True) if kind == "predictions"]
     tables = [_predictions(file) for file in files]
     prepare_folder(output)
@@ -140,12 +161,22 @@ def sweep_threshold(
     talk.note(f"written to {output}")
 
 
-def _kind(source: str) -> Literal["predictions", "model", "checkpoint"]:
-    """Tell a source by its looks: what is neither a file nor named like one is a model."""
+def _kind(source: str) -> Literal["predictions", "model", "curve"]:
+    """Recognise a source: a CSV file by its columns, others by their names. What is not like a file is a model."""
     path = Path(source)
-    if source.startswith("hf-hub:") or path.suffix.lower() in _CHECKPOINTS:
-        return "checkpoint"
+    if _is_checkpoint(source) or (path.suffix.lower() in _TEXTS and _holds_curve(path)):
+        return "curve"
     return "predictions" if path.exists() or path.suffix.lower() in _TABLES or "/" in source else "model"
+
+
+def _is_checkpoint(source: str) -> bool:
+    return source.startswith("hf-hub:") or Path(source).suffix.lower() in _CHECKPOINTS
+
+
+def _holds_curve(path: Path) -> bool:
+    from lfvit_cli.evaluation.authors_curve import holds_curve
+
+    return holds_curve(path)
 
 
 def _predictions(file: str) -> "Predictions":
@@ -155,9 +186,9 @@ def _predictions(file: str) -> "Predictions":
 
 
 def _authors_curve(source: str) -> "AuthorsCurve":
-    from lfvit_cli.evaluation.authors_curve import read_authors_curve
+    from lfvit_cli.evaluation.authors_curve import read_checkpoint_curve, read_curve_file
 
-    return read_authors_curve(source)
+    return read_checkpoint_curve(source) if _is_checkpoint(source) else read_curve_file(source)
 
 
 def _evaluations(
@@ -169,7 +200,7 @@ def _evaluations(
     device: str,
     imports: list[str],
 ) -> "list[EvaluationSettings]":
-    """Say how each model is evaluated, on the demo photos where no data are named."""
+    """Settings of each model's evaluation, on the demo photos where no data are named."""
     options = {
         "--checkpoint": checkpoints,
         "--data": data,
@@ -179,9 +210,9 @@ def _evaluations(
     }
     stray = next((option for option, value in options.items() if value and not models), None)
     if stray:
-        raise typer.BadParameter("belongs to a model, and none is named", param_hint=stray)
+        raise typer.BadParameter("needs a model among the sources", param_hint=stray)
     if checkpoints and len(checkpoints) != len(models):
-        given = f"given {len(checkpoints)} times for {len(models)} models"
+        given = f"{len(checkpoints)} given for {_counted(len(models), 'model')}"
         raise typer.BadParameter(given, param_hint="--checkpoint")
     if not models:
         return []
@@ -196,7 +227,7 @@ def _evaluations(
             model=model,
             checkpoint=checkpoint or shipped.get(model),
             imports=imported,
-            data=str(demo_folder()) if data is None else data,
+            data=str(demo_folder()) if data is None else resolve_data(data),
             split="test" if data is None and split is None else split,
             class_map=class_map,
             device=device,
@@ -206,12 +237,12 @@ def _evaluations(
 
 
 def _evaluated(settings: "EvaluationSettings", folder: Path) -> "tuple[Predictions, str]":
-    """Evaluate a model, or take up its finished evaluation, with the talk of `lfvit evaluate`."""
+    """Evaluate a model as `lfvit evaluate` does, or reuse its finished evaluation."""
     from lfvit_cli.commands.evaluate import evaluate_talking
 
     evaluation = evaluate_talking(settings, folder, fresh=False)
     if evaluation is None:
-        # One of several processes, of which the main one goes on.
+        # Of several processes, only the main one goes on.
         raise typer.Exit
     evaluation.predictions.require_labels()
     return evaluation.predictions, str(evaluation.path)
@@ -234,12 +265,18 @@ def _targets(
 
 
 def _with_macs(tables: "list[Predictions]", given: list[str]) -> "list[Predictions]":
-    """Give the tables without MACs those of the option, in its order."""
+    """The tables, those without MACs with what the option gives, in its order."""
     lacking = sum(table.metadata.macs is None for table in tables)
     if given and len(given) != lacking:
-        raise typer.BadParameter(f"given {len(given)} times for {lacking} files without MACs", param_hint="--macs")
+        raise typer.BadParameter(
+            f"{len(given)} given for {_counted(lacking, 'file')} without MACs", param_hint="--macs"
+        )
     rest = iter(given)
     return [table.with_macs(_macs(next(rest))) if given and table.metadata.macs is None else table for table in tables]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _macs(text: str) -> tuple[int, ...]:
@@ -282,16 +319,14 @@ def _answer(
     for warning in record.warnings:
         talk.warning(warning)
     if has_fallen_back(record):
-        talk.note(
-            "* the images are too few to certify any threshold for this aim: this one is the best by the estimate alone"
-        )
+        talk.note("* too few images to certify any threshold for this aim: this is the best by the estimate alone")
     if any(point.verdict == "undecided" for each in sweeps for point in each.operating_points):
-        talk.note("where it cannot tell, the 95 % interval of the held-out images lies on both sides of the aim")
+        talk.note("aim met 'cannot tell': the 95 % interval of the held-out images lies on both sides of the aim")
     _show(form, document, lambda: operating_table(record))
 
 
 def _answer_authors(curves: "list[AuthorsCurve]", published: bool, output: Path, form: Format) -> None:
-    """Write the files of curves that checkpoints carry, and show some of their points."""
+    """Write the files of authors' curves, and show some of their points."""
     from lfvit_cli.evaluation.authors_curve import authors_record
     from lfvit_cli.results.authors import authors_table
     from lfvit_cli.results.sweep_files import save_authors
@@ -305,7 +340,7 @@ def _answer_authors(curves: "list[AuthorsCurve]", published: bool, output: Path,
 
 
 def _show(form: Format, document: str, table: Callable[[], Table]) -> None:
-    """Print a record: whole as JSON, otherwise as its table."""
+    """Print a record: as JSON in full, otherwise its table."""
     if form == "json":
         show_text(document)
     else:

@@ -12,6 +12,7 @@ import typer
 from lfvit_cli.console import talk
 from lfvit_cli.console.options import (
     MODEL_SYNTAX,
+    MOST_THREADS,
     FormatOption,
     ImportOption,
     SeedOption,
@@ -20,27 +21,31 @@ from lfvit_cli.console.options import (
 )
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import show_table
+from lfvit_cli.demo.grocery import resolve_data
 from lfvit_cli.results.formats import count, fixed, scaled
 from lfvit_cli.results.tables import Column, Table, as_csv
 
 if TYPE_CHECKING:
     from lfvit_cli.training.job import TrainingJob
     from lfvit_cli.training.metrics import EpochMetrics
-    from lfvit_cli.training.recipes import Recipe
-    from lfvit_cli.training.settings import TrainSettings
+    from lfvit_cli.training.settings import Recipe, TrainSettings
 
 RecipeName = Literal["demo", "deit"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 SHOWN = 3
+# As in lfvit_cli.training.settings, which --help has no time to import.
+MOST_EPOCHS, MOST_PHOTOS = 100_000, 65_536
 
 
 def train(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help=f"The network, as {MODEL_SYNTAX}.", autocompletion=complete_model)
     ],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the splits, each of class folders.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="Folder of the splits, each of class folders, or grocery.")
+    ],
     init: Annotated[
         str | None,
         typer.Option("--init", metavar="SOURCE", help="Starting weights: a timm name, a checkpoint, a DeiT backbone."),
@@ -50,12 +55,18 @@ def train(
         str | None, typer.Option("--teacher-checkpoint", metavar="SOURCE", help="Its weights.")
     ] = None,
     recipe: Annotated[RecipeName, typer.Option("--recipe", help="A full set of hyperparameters.")] = "demo",
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, max=MOST_EPOCHS, help="Instead of the recipe's.")
+    ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", min=1, help="Photos in a pass of one process, instead of the recipe's."),
+        typer.Option(
+            "--batch-size", min=1, max=MOST_PHOTOS, help="Photos in a pass of one process, instead of the recipe's."
+        ),
     ] = None,
-    accumulate: Annotated[int | None, typer.Option("--accumulate", min=1, help="Passes before each update.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option("--accumulate", min=1, max=MOST_PHOTOS, help="Passes before each update.")
+    ] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Highest learning rate, whatever the batch size.")] = None,
     distillation: Annotated[
         Literal["none", "soft", "hard"] | None,
@@ -71,7 +82,13 @@ def train(
     device: Annotated[Device, typer.Option("--device", help="auto for the best there is.")] = "auto",
     threads: ThreadsOption = None,
     workers: Annotated[
-        int, typer.Option("--workers", min=0, help="Processes that decode photos, where memory cannot hold them all.")
+        int,
+        typer.Option(
+            "--workers",
+            min=0,
+            max=MOST_THREADS,
+            help="Processes that decode photos, where memory cannot hold them all.",
+        ),
     ] = 4,
     seed: SeedOption = 0,
     train_split: Annotated[str, typer.Option("--train-split", help="Sub-folder to train on.")] = "train",
@@ -88,15 +105,16 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where this training stopped.")] = False,
     format: FormatOption = "table",  # noqa: A002
 ) -> None:
-    """Train a network end to end: with the loss that its authors published where there is one, else on every stage.
+    """Train a network end to end, with the loss that its authors published, or else on all its stages.
 
-    LF-ViT, CF-ViT, DynamicViT, EViT and Evo-ViT have losses or schedules of their own; any other network learns from
-    the mean over its stages of the cross entropy, so that every exit learns. ToMe, ATS and DiffRate need no training:
-    they run with the weights of a plain DeiT.
+    CF-ViT, DVT, DynamicViT, EViT, Evo-ViT and LF-ViT have losses or schedules of their own. Any other network learns
+    from the mean over its stages of the cross entropy, so that every exit learns. ToMe, ATS and DiffRate need no
+    training: they run with the weights of a plain DeiT.
 
-    The folder receives checkpoints, metrics.csv, training.png and events for TensorBoard, and at last
-    MODEL.safetensors, which every other command takes as --checkpoint. Ctrl-C saves first, and the same command with
-    --resume goes on: bit for bit with --threads 1, else to rounding, as several threads add in another order each time.
+    The folder receives checkpoints, metrics.csv, training.png and, if TensorBoard is installed, events for it; in the
+    end MODEL.safetensors, which every other command takes as --checkpoint. Ctrl-C saves first, and the same command
+    with --resume goes on: as if it had not stopped, bit for bit, on a CPU with --threads 1; otherwise up to rounding,
+    as several threads may add in another order each time.
 
     Several devices share the work: torchrun --nproc-per-node 2 -m lfvit_cli train ..., or accelerate launch -m.
     """
@@ -114,10 +132,12 @@ def train(
     from lfvit_cli.networks.plugins import load_methods
     from lfvit_cli.training.settings import TrainSettings
 
+    with _told_once():
+        added = load_methods(imports or [])
     settings = TrainSettings(
         model=model,
-        imports=load_methods(imports or []),
-        data=data.expanduser(),
+        imports=added,
+        data=Path(resolve_data(str(data))).expanduser(),
         train_split=train_split,
         validation_split=validation_split,
         recipe=hyperparameters,
@@ -141,7 +161,7 @@ def train(
 
 def _train(settings: "TrainSettings", folder: Path, resume: bool) -> "Sequence[EpochMetrics]":
     from lfvit_cli.files import prepare_folder
-    from lfvit_cli.training.final import write_final
+    from lfvit_cli.training.checkpoints import write_final
     from lfvit_cli.training.job import prepare
     from lfvit_cli.training.loop import find_start
     from lfvit_cli.training.loop import train as run
@@ -168,6 +188,7 @@ def _introduce(job: "TrainingJob") -> None:
     if not _is_main():
         return
     talk.note(f"{job.settings.model}: {job.initialisation}")
+    talk.note(f"training: {job.loss}")
     photos = f"{len(job.train)} photos to train on, {len(job.validation)} to validate on"
     talk.note(
         f"{photos}; {job.updates_an_epoch} updates of {job.photos_an_update} an epoch, on {job.accelerator.device}"
@@ -191,7 +212,7 @@ def _save(model: str, folder: Path, epochs: "Sequence[EpochMetrics]") -> None:
 def _recipe(name: RecipeName, changes: dict[str, Any]) -> "Recipe":
     from pydantic import ValidationError
 
-    from lfvit_cli.training.recipes import RECIPES, Recipe
+    from lfvit_cli.training.settings import RECIPES, Recipe
 
     try:
         return Recipe.model_validate(RECIPES[name].model_dump() | changes)

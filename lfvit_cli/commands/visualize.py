@@ -29,13 +29,13 @@ from lfvit_cli.results.tables import Column, Table, as_json
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from lfvit_cli.console.progress import Report
     from lfvit_cli.errors import UnreadableImageError
     from lfvit_cli.looks.class_names import ClassNames
     from lfvit_cli.looks.look import Look
-    from lfvit_cli.looks.photo_files import PhotoFiles
+    from lfvit_cli.looks.photos import PhotoFiles
     from lfvit_cli.looks.viewer import Viewer
     from lfvit_cli.policies import ExitPolicy
+    from lfvit_cli.records import Progress
 
 Picture = Literal["png", "svg", "pdf"]
 PictureOrJson = Literal["png", "svg", "pdf", "json"]
@@ -62,12 +62,14 @@ def visualize(
     checkpoint: Annotated[
         list[str] | None,
         typer.Option(
-            "--checkpoint", metavar="[MODEL=]SOURCE", help="Weights: a .pth or .safetensors file, or a hub's."
+            "--checkpoint",
+            metavar="[MODEL=]SOURCE",
+            help="Weights: a .pth or .safetensors file, or hf-hub:OWNER/NAME. [default: the demo's, else random]",
         ),
     ] = None,
     compare: Annotated[
         list[str] | None,
-        typer.Option("--compare", metavar="MODEL...", help="More networks, beside the first on one sheet a photo."),
+        typer.Option("--compare", metavar="MODEL...", help="More networks, drawn beside the first."),
     ] = None,
     threshold: ThresholdsOption = None,
     criterion: CriterionOption = None,
@@ -79,24 +81,27 @@ def visualize(
     only: Annotated[
         Only | None,
         typer.Option(
-            "--only", help="Only photos that exited early, that went on to the last stage, or that going on spoiled."
+            "--only",
+            help="Only photos that an earlier stage than the last answered (exited), that the last stage answered "
+            "(focused), or whose right answer a later stage spoiled (harmed).",
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="Look at so many photos, spread over the classes.")
+        int | None,
+        typer.Option("--limit", metavar="N", min=1, help="Maximum number of photos, spread over the classes."),
     ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     output: OutputOption = Path("reports/visualize"),
     form: Annotated[
-        PictureOrJson, typer.Option("--format", help="Kind of picture; json draws none, and prints what was seen.")
+        PictureOrJson, typer.Option("--format", help="Kind of picture; json draws none and prints a record.")
     ] = "png",
 ) -> None:
     """Show where a network looked in each photo, what every stage answered, why it stopped, and what that cost.
 
-    Every photo becomes a picture in --output, and several photos a contact sheet too. A photo whose folder has the
-    name of a class is labelled. Without --policy or --threshold, a network exits as calibrated for the demo or as its
-    method publishes.
+    Every photo becomes a picture in --output; several photos get a contact sheet as well. A photo in a folder named
+    like a class has that class as its label. Without --policy and --threshold, the demo network exits as it was
+    calibrated, and any other as its authors publish.
     """
     if policy and threshold is not None:
         raise typer.BadParameter("give either a policy or a threshold", param_hint="--policy")
@@ -112,13 +117,15 @@ def visualize(
     files = {model: Path(file) for model, file in sources_by_model(policy or [], models, "--policy").items()}
 
     from lfvit_cli.files import prepare_folder
-    from lfvit_cli.looks.photo_files import find_photos, spread
+    from lfvit_cli.looks.photos import find_photos, spread
 
     photos = find_photos(images)
     if form != "json":
         prepare_folder(output)
     viewers = _viewers(models, given | demo, demo, device, dtype)
     policies = [_policy(viewer, numbers, criterion, files.get(viewer.model)) for viewer in viewers]
+    if (numbers or criterion) and not any(each.thresholds for each in policies):
+        talk.note("no network here has an early exit: --threshold and --criterion change nothing")
     names = [_names(viewer, viewers, classes, photos) for viewer in viewers]
     _check_filter(only, viewers[0], names[0], photos)
     chosen = spread(photos.files, [names[0].label_of(file) for file in photos.files], limit)
@@ -143,13 +150,13 @@ def _policy(
     from lfvit_cli.networks.choosing import chosen_policy
     from lfvit_cli.policies import ExitPolicy
 
-    if viewer.limited and thresholds is None and criterion is None and file is None:
-        calibrated = demo_policies([viewer.model])
-        if viewer.model in calibrated:
-            return calibrated[viewer.model]
-    if len(viewer.stages) == 1:
-        # Whatever is given is for the other networks.
+    if len(viewer.stages) == 1 and file is None:
+        # Thresholds are for the other networks.
         return ExitPolicy.never(1)
+    if viewer.limited and thresholds is None and file is None:
+        calibrated = demo_policies([viewer.model]).get(viewer.model)
+        if calibrated is not None and criterion in (None, calibrated.criterion):
+            return calibrated
     return chosen_policy(viewer.model, viewer.stages, thresholds, criterion, file)
 
 
@@ -190,7 +197,8 @@ def _check_filter(only: Only | None, viewer: "Viewer", names: "ClassNames", phot
 
     if only is not None and len(viewer.stages) == 1:
         raise MeasureError(
-            f"{viewer.model} has one stage, so that no photo has {only}", "Leave --only out, or name an early exit."
+            f"{viewer.model} has one stage, so --only {only} has nothing to choose by",
+            "Leave it out, or name a network with early exits.",
         )
     if only == "harmed" and all(names.label_of(file) is None for file in photos.files):
         known = ", ".join(list(names.folders or names.names)[:3])
@@ -207,7 +215,7 @@ def _look(
     policies: "list[ExitPolicy]",
     only: Only | None,
     skipped: "list[UnreadableImageError]",
-    report: "Report",
+    report: "Progress",
 ) -> "Iterator[list[Look]]":
     """Every network's look at each photo that the filter lets through; photos that cannot be read are noted."""
     for number, file in enumerate(files, start=1):
@@ -257,7 +265,7 @@ def _draw(seen: "Iterator[list[Look]]", output: Path, form: Picture) -> list[dic
 
 
 def _row(look: "Look") -> dict[str, Any]:
-    from lfvit_cli.looks.record import look_record
+    from lfvit_cli.looks.look import look_record
 
     return look_record(look).model_dump()
 
@@ -274,7 +282,7 @@ def _tell(
         if viewer.checkpoint is None:
             talk.warning(f"{viewer.model} has random weights: where it looks and what it answers is arbitrary")
     for known in dict.fromkeys(f"{row['model']} {row['knows']}" for row in rows if row["knows"]):
-        talk.note(f"{known}; of anything else it says the nearest of these. --checkpoint brings other weights")
+        talk.note(f"{known}; --checkpoint gives it other weights")
     if skipped:
         talk.warning(f"skipped {len(skipped)} of {photos} images: {skipped[0].problem}")
     if only is not None:

@@ -34,7 +34,9 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to print the
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")]
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Folder of class folders, or of images. [default: the demo photos]"),
+    typer.Option(
+        "--data", metavar="DIR", help="Folder of classes or of images, or grocery. [default: the demo photos]"
+    ),
 ]
 CheckpointOption = Annotated[
     str | None,

@@ -1,7 +1,7 @@
-"""One evaluation made ready: what is asked, the network and the images, and what earlier runs have done of it."""
+"""One evaluation made ready: what is asked, the network, the images, and what earlier runs have done of it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from lfvit_cli.errors import MeasureError
-from lfvit_cli.evaluation.files import identity_hash, predictions_file, read_finished, weights_sha256
-from lfvit_cli.evaluation.shards import Shards
+from lfvit_cli.evaluation.files import Shards, identity_hash, predictions_file, read_finished, weights_sha256
 from lfvit_cli.evaluation.table import Predictions, PredictionsMetadata
 from lfvit_cli.images.sources import Source, open_source
 from lfvit_cli.images.transforms import TransformSettings
@@ -30,7 +29,7 @@ class EvaluationSettings(Facts):
 
     Attributes:
         model: ``NAME[:key=value,...]``.
-        checkpoint: what is loaded into it; None for random weights.
+        checkpoint: weights to load; None for random ones.
         imports: SHA-256 of every file that added networks, by its name as given.
         data: a folder of images, or a data set of timm's factory; see ``open_source``.
         data_root: where a data set of timm's factory lies.
@@ -40,10 +39,10 @@ class EvaluationSettings(Facts):
         batch_size: images a batch.
         device: where the network runs; ``auto`` for the best there is.
         dtype: precision of the network.
-        workers: processes that decode, for each that computes; None for one a core, at most 8.
+        workers: processes that decode, for each that computes; None for one per core, at most 8.
         threads: CPU threads; None for PyTorch's choice.
-        limit: at most so many images.
-        seed: of that choice, and of random weights.
+        limit: maximum number of images.
+        seed: of which images those are, and of random weights.
         logits: whether the logits are kept.
     """
 
@@ -74,7 +73,7 @@ class EvaluationJob:
         path: where the predictions go.
         facts: the circumstances of the table, but for the MACs.
         warnings: what to know before trusting the answers.
-        finished: the table of an earlier run of the same evaluation.
+        finished: the table of an earlier run of the same evaluation; None without one.
         missing: the shards still to do, in all processes.
         processes: this process among those that share the work.
         shards: where its parts are saved.
@@ -118,19 +117,32 @@ class EvaluationJob:
         return max(1, min(MOST_WORKERS, cores // self.processes.count))
 
 
-def prepare(settings: EvaluationSettings, output: Path, *, fresh: bool = False) -> EvaluationJob:
+def prepare(
+    settings: EvaluationSettings,
+    output: Path,
+    *,
+    fresh: bool = False,
+    check: Callable[[tuple[str, ...]], object] | None = None,
+) -> EvaluationJob:
     """Build the network, open the images, and find what earlier runs have done; all processes of a launch together.
 
-    The arguments and errors are those of :func:`lfvit_cli.evaluation.run.evaluate`.
+    Args:
+        settings: what to evaluate, and how.
+        output: a ``.parquet`` file, or a folder for one named by the model and a hash.
+        fresh: begin anew, and replace what is there.
+        check: called with the names of the network's stages before anything is written; it may raise.
+
+    Raises:
+        UserError: see :func:`lfvit_cli.evaluation.run.evaluate`.
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     processes = join_processes()
-    return processes.together(lambda: _prepare(settings, output, fresh, processes))
+    return processes.together(lambda: _prepare(settings, output, fresh, processes, check))
 
 
 def check_labels(labels: Sequence[int], classes: int) -> None:
-    """Raise MeasureError where a label is none of the network's classes, 0 to ``classes`` - 1."""
+    """Raise MeasureError where a label is not one of the network's classes, 0 to ``classes`` - 1."""
     highest = max(labels, default=0)
     if highest >= classes:
         raise MeasureError(
@@ -139,11 +151,19 @@ def check_labels(labels: Sequence[int], classes: int) -> None:
         )
 
 
-def _prepare(settings: EvaluationSettings, output: Path, fresh: bool, processes: Processes) -> EvaluationJob:
+def _prepare(
+    settings: EvaluationSettings,
+    output: Path,
+    fresh: bool,
+    processes: Processes,
+    check: Callable[[tuple[str, ...]], object] | None,
+) -> EvaluationJob:
     device = _choose_device(settings.device, processes)
     dtype = choose_dtype(settings.dtype, device)
     torch.manual_seed(settings.seed)
     network = build(settings.model, checkpoint=settings.checkpoint)
+    if check is not None:
+        check(stage_names(network))
     transform = TransformSettings.model_validate(evaluation_settings(network) | settings.transform)
     source = _open(settings, transform)
     check_labels(source.labels or (), count_classes(network))
@@ -195,7 +215,7 @@ def _facts(
     return PredictionsMetadata(
         model=settings.model,
         stages=stage_names(network),
-        # A class that the data do not name is named by its index.
+        # A class without a name in the data is named by its index.
         classes=(*names, *map(str, range(len(names), classes)))[:classes],
         checkpoint_hash=weights_sha256(settings.checkpoint, network),
         listing_hash=source.sha256,
@@ -212,9 +232,9 @@ def _facts(
 
 def _warnings(settings: EvaluationSettings, network: nn.Module, source: Source) -> tuple[str, ...]:
     if settings.checkpoint is None:
-        return (f"{settings.model} has random weights: the cost is real, the answers are not; give --checkpoint",)
+        return (f"{settings.model} has random weights: its costs are real, its answers are not; give --checkpoint",)
     named, classes = len(source.class_names), count_classes(network)
     if settings.class_map is None and 0 < named < classes:
         mismatch = f"the model answers {classes} classes and the data name {named}"
-        return (f"{mismatch}: a label is its name's rank, which need not be the model's index; see --class-map",)
+        return (f"{mismatch}: a folder's rank is taken as its label, which may not be the model's; see --class-map",)
     return ()

@@ -1,26 +1,16 @@
 """The evaluation: every stage's answer to every image, once, into a predictions table."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from lfvit_cli.cost import count_stages
 from lfvit_cli.errors import ImagesError, MeasureError
-from lfvit_cli.evaluation.answers import answer_all_stages, to_columns
+from lfvit_cli.evaluation.answers import answer_all_stages, from_columns, skipped_columns, to_columns
 from lfvit_cli.evaluation.job import EvaluationJob, EvaluationSettings, check_labels, prepare
-from lfvit_cli.evaluation.shards import Columns
-from lfvit_cli.evaluation.table import (
-    UNKNOWN_LABEL,
-    Predictions,
-    PredictionsMetadata,
-    StageAnswers,
-    read_predictions,
-    write_predictions,
-)
+from lfvit_cli.evaluation.table import Predictions, PredictionsMetadata, read_predictions, write_predictions
 from lfvit_cli.images.dataset import Batch
 from lfvit_cli.images.loading import UnreadablePhoto
 from lfvit_cli.images.transforms import normalise
@@ -52,7 +42,7 @@ def evaluate(settings: EvaluationSettings, output: Path, progress: Progress, *, 
     Args:
         settings: what to evaluate, and how.
         output: a ``.parquet`` file, or a folder for one named by the model and a hash.
-        progress: called with (done, total, what) as the work goes on.
+        progress: called with (done, total, message) as the work goes on.
         fresh: begin anew, and replace what is there.
 
     Raises:
@@ -101,7 +91,7 @@ def _fill_shards(job: EvaluationJob, progress: Progress) -> None:
                 answered.append(_answer(job, runner, batch))
             done += len(batch.labels) + len(batch.unreadable)
             progress(done, total, what)
-        job.shards.save(shard, {**to_columns(answered), **_skipped_columns(skipped)})
+        job.shards.save(shard, {**to_columns(answered), **skipped_columns(skipped)})
         unsaved.remove(shard)
     for shard in sorted(unsaved):
         # A stream that ended before the number of images it promised.
@@ -127,38 +117,18 @@ def _answer(job: EvaluationJob, runner: Runner, batch: Batch) -> dict[str, Tenso
     return {"position": batch.positions, "label": batch.labels, **answers}
 
 
-def _skipped_columns(skipped: Iterable[tuple[int, str]]) -> Columns:
-    positions, reasons = zip(*skipped, strict=True) if skipped else ((), ())
-    return {"unreadable": np.array(positions, dtype=np.int64), "reason": np.array(reasons, dtype=np.str_)}
-
-
 def _write_table(job: EvaluationJob, facts: PredictionsMetadata) -> tuple[UnreadablePhoto, ...]:
-    """Join the shards into the table, remove them, and tell which images could not be read."""
+    """Join the shards into the table, and remove them; return which images could not be read."""
     columns, names = job.shards.load(), job.source.names
     skipped = zip(columns.get("unreadable", ()), columns.get("reason", ()), strict=True)
     unreadable = tuple(UnreadablePhoto(names[position], str(reason)) for position, reason in skipped)
     if "position" not in columns:
         job.shards.remove()
         first = f": {unreadable[0].reason}" if unreadable else ""
-        raise ImagesError(f"none of {len(names)} image(s) can be read{first}", "Check that the files are whole images.")
-    predictions = Predictions(
-        images=np.array([_printable(names[position]) for position in columns["position"]], dtype=object),
-        labels=columns["label"],
-        stages={stage: _stage_answers(columns, stage) for stage in facts.stages},
-        metadata=facts,
-    )
+        raise ImagesError(
+            f"none of the {len(names)} images can be read{first}", "Check that the files are whole images."
+        )
     logits = {stage: columns[f"{stage}_logits"] for stage in facts.stages if job.settings.logits}
-    write_predictions(job.path, predictions, logits=logits)
+    write_predictions(job.path, from_columns(columns, names, facts), logits=logits)
     job.shards.remove()
     return unreadable
-
-
-def _printable(name: str) -> str:
-    """A file's name as Unicode, with a mark for each byte that is none."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _stage_answers(columns: Columns, stage: str) -> StageAnswers:
-    answers = StageAnswers(**{field.name: columns[f"{stage}_{field.name}"] for field in fields(StageAnswers)})
-    # Without a label there is nothing to hit.
-    return replace(answers, top5=None) if (columns["label"] == UNKNOWN_LABEL).all() else answers

@@ -1,4 +1,4 @@
-"""The predictions table: one row an image, every stage's answer to it, and the circumstances of the run."""
+"""The predictions table: a row for each image with every stage's answer to it, and the circumstances of the run."""
 
 import math
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _LAYOUT = (
 
 
 class PredictionsMetadata(Facts):
-    """The circumstances of a predictions table; None where a foreign file does not tell.
+    """The circumstances of a predictions table; None where a file of another tool does not name them.
 
     Attributes:
         model: the model as named on the command line.
@@ -38,7 +38,7 @@ class PredictionsMetadata(Facts):
         classes: class names by index.
         transform: settings of the evaluation transform.
         trained: False where the weights were random.
-        criterion: what the network's exits are decided by, as its method publishes it.
+        criterion: what exits are decided by in the method's own publication.
         imports: SHA-256 of every file that added networks, by its name as given.
     """
 
@@ -60,14 +60,14 @@ class PredictionsMetadata(Facts):
 
 @dataclass(frozen=True, eq=False)
 class StageAnswers:
-    """What one stage answers, one element an image; None for a column that a foreign file lacks.
+    """What one stage answers to each image; None for a column that a file of another tool lacks.
 
     Attributes:
         prediction: (N,) class index.
         confidence: (N,) largest softmax probability, 0..1.
         margin: (N,) largest minus second largest probability, 0..1.
         entropy: (N,) entropy of the softmax, nats.
-        top10_entropy: (N,) entropy of the ten largest probabilities made to sum to one, nats.
+        top10_entropy: (N,) entropy of the ten largest probabilities, made to sum to one; nats.
         top5: (N,) whether the label is among the five largest.
     """
 
@@ -90,7 +90,7 @@ class Predictions:
     """A predictions table in memory: N images, and the stages in the order in which they run.
 
     Attributes:
-        images: (N,) paths relative to the data root; row numbers where a foreign file names none.
+        images: (N,) paths relative to the data root; row numbers where the file has no such column.
         labels: (N,) class index, -1 where unknown.
         stages: answers by stage name.
     """
@@ -111,7 +111,9 @@ class Predictions:
         """
         if len(macs) != len(self.stages) or min(macs) <= 0:
             stages = ", ".join(self.stages)
-            raise PredictionsError(f"{len(macs)} MACs given for the stages {stages}", "Give one positive number each.")
+            raise PredictionsError(
+                f"{len(macs)} MACs given for the stages {stages}", "Give a positive number for each."
+            )
         return replace(self, metadata=self.metadata.model_copy(update={"macs": macs}))
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Predictions":
@@ -198,7 +200,7 @@ def _read_metadata(table: "pa.Table") -> PredictionsMetadata:
     if document is None:
         suffix = "_prediction"
         stages = [name.removesuffix(suffix) for name in table.column_names if name.endswith(suffix)]
-        # Another tool may have sorted its columns; other stages than LF-ViT's run in the order of theirs.
+        # Another tool may have sorted its columns. Stages with other names run in the order of their columns.
         return PredictionsMetadata(stages=_LF_VIT if set(stages) == set(_LF_VIT) else tuple(stages))
     try:
         return PredictionsMetadata.model_validate_json(document)

@@ -15,9 +15,12 @@ from lfvit_cli.analysis.sweep import CurvePoint, Sweep
 from lfvit_cli.evaluation.authors_curve import AuthorsCurve
 from lfvit_cli.figures.labels import Label, place_labels
 from lfvit_cli.figures.style import INK, MUTED, colour, marker, styled
+from lfvit_cli.policies import Criterion
 
 # More corners than this cannot be seen, and only swell the SVG.
 _CORNERS = 600
+# A curve of at most so many points is drawn with a mark at each.
+_FEW = 40
 # Costs that span more than this factor are drawn on a logarithmic axis.
 _WIDE = 6.0
 
@@ -53,15 +56,14 @@ def draw_curves(
 ) -> Figure:
     """Draw top-1 against expected GMACs for one or more sweeps.
 
-    The first sweep also shows the oracle and the random exit, its first operating point, and its exit rate on a second
+    The first sweep also shows the oracle and the random exit, its main operating point, and its exit rate on a second
     axis. Networks with one stage are points. Where the MACs of a sweep are unknown, the axis is the share of images
-    that reach the last stage, and networks with one stage and curves of authors, which have no place on it, are left
-    out.
+    that reach the last stage; networks with one stage and curves of authors have no place on it and are left out.
 
     Args:
-        sweeps: none only where there are curves of authors.
+        sweeps: may be empty where there are curves of authors.
         published: results from papers, marked as such.
-        authors: exit curves as the authors of a checkpoint report them, marked as such.
+        authors: exit curves as their authors report them, marked as such.
     """
     costed = all(sweep.source.macs is not None for sweep in sweeps)
     shown = [sweep for sweep in sweeps if costed or len(sweep.source.stages) > 1] or list(sweeps[:1])
@@ -72,7 +74,7 @@ def draw_curves(
         title = figure.suptitle("Accuracy against cost", ha="left", fontweight="bold", fontsize=12)
         lines = [_line(sweep, costed) for sweep in shown]
         for index, (sweep, line) in enumerate(zip(shown, lines, strict=True)):
-            _draw_sweep(axes, sweep, line, index, several=len(shown) > 1)
+            _draw_sweep(axes, sweep, line, index, several=len(shown) + len(authors) > 1)
         marks = [np.column_stack([line.x, line.top1]) for line in lines]
         marks += [_draw_authors(axes, curve, index) for index, curve in enumerate(authors, start=len(shown))]
         if shown:
@@ -123,16 +125,16 @@ def _draw_sweep(axes: Axes, sweep: Sweep, line: _Line, index: int, *, several: b
 
 
 def _draw_first(axes: Axes, sweep: Sweep, costed: bool) -> tuple[list[Label], list[NDArray[np.float64]]]:
-    """Draw what only the first sweep shows; give its labels, and points that these should keep clear of."""
+    """Draw what only the first sweep shows; return its labels, and points that these should keep clear of."""
     if len(sweep.source.stages) == 1:
         return [], []
     point = sweep.main_point
-    label, cross = ([], []) if point is None else _draw_choice(axes, point, costed)
+    label, cross = ([], []) if point is None else _draw_choice(axes, point, sweep.criterion, costed)
     return [*label, *_draw_stages(axes, sweep, costed)], [*cross, *_draw_references(axes, sweep, costed)]
 
 
 def _draw_references(axes: Axes, sweep: Sweep, costed: bool) -> list[NDArray[np.float64]]:
-    """Draw the oracle and the random exit, and give points along them."""
+    """Draw the oracle and the random exit, and return points along them."""
     marks = []
     dashes: dict[str, tuple[float, float]] = {"oracle": (4, 2), "random": (1, 1.6)}
     for name, pattern in dashes.items():
@@ -162,8 +164,10 @@ def _place(point: CurvePoint | ReferencePoint, costed: bool) -> tuple[float, flo
     return x, 100 * point.top1
 
 
-def _draw_choice(axes: Axes, point: OperatingPoint, costed: bool) -> tuple[list[Label], list[NDArray[np.float64]]]:
-    """Mark the operating point, as the held-out images have it, with its intervals; give points along these."""
+def _draw_choice(
+    axes: Axes, point: OperatingPoint, criterion: Criterion, costed: bool
+) -> tuple[list[Label], list[NDArray[np.float64]]]:
+    """Mark what an operating point does on the held-out images, with its intervals; return points along these."""
     if costed and point.macs is not None:
         x, low, high = (value / 1e9 for value in (point.macs.value, point.macs.low, point.macs.high))
     else:
@@ -175,15 +179,19 @@ def _draw_choice(axes: Axes, point: OperatingPoint, costed: bool) -> tuple[list[
     axes.plot(x, y, color=INK, marker="*", ms=13, mec="white", ls="", zorder=5, label="chosen, on held-out images")
     across = np.column_stack([np.linspace(low, high, 50), np.full(50, y)])
     upright = np.column_stack([np.full(50, x), np.linspace(bottom, top, 50)])
-    thresholds = ", ".join(f"{value:.3f}" for value in point.thresholds)
-    label = Label(x, y, f"threshold {thresholds}\n{y:.1f} %", INK, weight="bold")
+    sign = "<" if criterion.exits_below else "≥"
+    thresholds = ", ".join("none" if value == criterion.no_exit else f"{value:.3f}" for value in point.thresholds)
+    label = Label(x, y, f"{criterion} {sign} {thresholds}\n{y:.1f} %", INK, weight="bold")
     return [label], [across, upright]
 
 
 def _draw_authors(axes: Axes, curve: AuthorsCurve, index: int) -> NDArray[np.float64]:
-    """Draw a curve that its authors report, and give its points."""
+    """Draw a curve that its authors report, and return points along it."""
     points = np.array([(point.macs / 1e9, 100 * point.top1) for point in curve.curve])
-    axes.plot(*points.T, color=colour(index), ls="-.", lw=1.6, label=f"{curve.name} (its authors' own)", zorder=3)
+    look: dict[str, Any] = {"color": colour(index), "ls": "-.", "lw": 1.6, "zorder": 3}
+    if len(points) <= _FEW:
+        look |= {"marker": marker(index), "ms": 4, "mec": "white", "mew": 0.6}
+    axes.plot(*points.T, label=f"{curve.name} (its authors' own)", **look)
     along = np.linspace(0, len(points) - 1, 150)
     return np.column_stack([np.interp(along, range(len(points)), values) for values in points.T])
 
@@ -227,7 +235,7 @@ def _dress_authors(axes: Axes, authors: Sequence[AuthorsCurve]) -> None:
     _dress_accuracy(axes)
     _dress_costs(axes)
     subject = f"{authors[0].name}, " if len(authors) == 1 else ""
-    _subtitle(axes, f"{subject}as the authors report it: thresholds chosen on the images of the report")
+    _subtitle(axes, f"{subject}as the authors report it, not measured here")
 
 
 def _dress_accuracy(axes: Axes) -> None:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from lfvit_cli.analysis.calibration import Calibration
+from lfvit_cli.analysis.breakdown import Calibration
 from lfvit_cli.figures.style import MUTED, colour, styled
 
 
@@ -40,12 +40,15 @@ def _draw_accuracy(axes: Axes, stage: Calibration, own: str) -> None:
     axes.errorbar(x, top1, yerr=[top1 - low, high - top1], color=own, fmt="none", lw=1, capsize=2, zorder=3)
     axes.plot(x, top1, color=own, marker="o", ms=5, mec="white", lw=1.6, zorder=4)
     auroc = "-" if stage.auroc is None else f"{stage.auroc:.3f}"
+    # On the side of the diagonal where the curve is not.
+    below = stage.top1 > stage.confidence
     axes.text(
-        0.04,
-        0.96,
+        0.96 if below else 0.04,
+        0.04 if below else 0.96,
         f"calibration error {100 * stage.ece:.1f} points\nAUROC {auroc}",
         transform=axes.transAxes,
-        va="top",
+        ha="right" if below else "left",
+        va="bottom" if below else "top",
         linespacing=1.5,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},
     )

@@ -1,7 +1,5 @@
 """A network's decision about one photo, in words."""
 
-from itertools import chain, zip_longest
-
 from lfvit_cli.figures.page import drawable, fitted, width
 from lfvit_cli.looks.look import Answer, Look, StageLook
 from lfvit_cli.policies import Criterion
@@ -18,18 +16,20 @@ def title(look: Look, room: float, size: float) -> str:
         room: in inches.
         size: of the text, in points; it is bold.
     """
-    *unsure, last = look.stages[: look.answered + 1]
-    after = f" after {last.name}" if len(look.stages) > 1 else ""
-    parts, names = [f"Answered{after}: ", f", {comparison(look, last)}"], [look.answer.name]
-    if len(unsure) == 1:
-        parts[-1] += f"; {unsure[0].name} was not sure: "
-        parts.append(f", {comparison(look, unsure[0])}")
-        names.append(unsure[0].best.name)
-    elif unsure:
-        parts[-1] += f"; the {len(unsure)} stages before it were not sure"
-    rest = room - width(drawable("".join(parts)), size, "bold")
-    shown = (fitted(name, rest / len(names), size, "bold") for name in names)
-    return "".join(chain.from_iterable(zip_longest(parts, shown, fillvalue="")))
+    *before, last = look.stages[: look.answered + 1]
+    names = [stage.best.name for stage in (last, *(before if len(before) == 1 else ()))]
+    rest = room - width(drawable(_sentence(look, *[""] * len(names))), size, "bold")
+    return _sentence(look, *(fitted(name, rest / len(names), size, "bold") for name in names))
+
+
+def _sentence(look: Look, answer: str, doubtful: str = "") -> str:
+    """What was answered, and which stages before were not sure; a single one with its doubtful answer."""
+    *before, last = look.stages[: look.answered + 1]
+    subject = f"Answered after {last.name}" if len(look.stages) > 1 else "Answer"
+    words = f"{subject}: {answer}, {comparison(look, last)}"
+    if len(before) == 1:
+        return f"{words}; {before[0].name} was not sure: {doubtful}, {comparison(look, before[0])}"
+    return f"{words}; the {len(before)} stages before were not sure" if before else words
 
 
 def comparison(look: Look, stage: StageLook) -> str:

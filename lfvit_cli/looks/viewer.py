@@ -123,11 +123,12 @@ class Viewer:
 
 def known_classes(names: Sequence[str]) -> str:
     """Which classes a network knows, in a few words: all of a few; of many, short names from the whole of the list."""
-    if len(names) <= SHOWN_NAMES:
-        return f"knows only: {', '.join(names)}"
-    bounds = [len(names) * part // SHOWN_NAMES for part in range(SHOWN_NAMES + 1)]
+    count = min(len(names), SHOWN_NAMES)
+    bounds = [len(names) * part // count for part in range(count + 1)]
     *others, last = (min(names[start:end], key=len) for start, end in pairwise(bounds))
-    return f"knows only {len(names)} classes, such as {', '.join(others)} and {last}"
+    listed = f"{', '.join(others)} and {last}" if others else last
+    which = listed if count == len(names) else f"{len(names)} classes, such as {listed}"
+    return f"knows only {which}, and calls everything else one of them"
 
 
 def _answered(values: list[float], policy: ExitPolicy) -> int:

@@ -48,6 +48,9 @@ class AViT(RaggedViT):
 
     def __init__(self, gate_scale: float = 10.0, gate_center: float = 75.0, eps: float = 0.01, **plain: Any) -> None:
         super().__init__(**plain)
+        for name, value in (("gate_scale", gate_scale), ("gate_center", gate_center), ("eps", eps)):
+            if not isinstance(value, int | float):
+                raise KeywordError(f"{name}={value} is not a number", "Give one, such as 10.")
         if not 0 < eps < 1:
             raise KeywordError(f"eps={eps} is not a share", "Give a number above 0 and below 1.")
         self.gate_scale, self.gate_center, self.eps = gate_scale, gate_center, eps
@@ -98,7 +101,7 @@ class AViT(RaggedViT):
 
     def published_macs(self) -> dict[str, int]:
         """MACs of the released network, which masks tokens instead of dropping them (fvcore, batch 1)."""
-        return {"full": self.masked_macs()}
+        return {"full": self.masked_macs([1 + self.num_patches] * len(self.blocks))}
 
 
 METHOD = register(

@@ -84,9 +84,9 @@ class ATS(RaggedViT):
         tokens = layout.take(tokens, chosen) + block.drop_path(block.attn.proj(mixed))
         return tokens, layout.take(ids, chosen), left, scores
 
-    def decision_macs(self, output: RaggedOutput) -> Tensor:
-        """(B,) of which for the attention of the class token in blocks that sample, over and above the fused one."""
-        return output.attended[:, list(self.ats_blocks)].sum(dim=1) * self.num_features
+    def decision_macs(self, attended: Tensor, updated: Tensor) -> Tensor:  # noqa: ARG002  # the frame's signature
+        """(B,) MACs of the class token's attention in the blocks that sample, over and above the fused one."""
+        return attended[:, list(self.ats_blocks)].sum(dim=1) * self.num_features
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from lfvit_cli.errors import KeywordError
 from lfvit_cli.networks.dvt_part import Part
 from lfvit_cli.networks.layers import LayerGroups
 from lfvit_cli.networks.method import Method, State, deit_sizes, register
-from lfvit_cli.networks.stages import Stage
+from lfvit_cli.networks.stages import Stage, walk
 from lfvit_cli.policies import ExitPolicy
 
 # As the published checkpoints call the three, coarsest first.
@@ -98,11 +98,7 @@ class DVT(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to the (B, K) logits of the last part, for every image."""
-        state: Any = None
-        for stage in self.stages():
-            state = stage(images, state)
-        logits: Tensor = state.logits
-        return logits
+        return walk(self.stages(), images).logits
 
     def group_matcher(self, coarse: bool = False) -> LayerGroups:  # noqa: ARG002  # timm's signature
         """Which parameters belong to which layer, for timm's layer decay: those of the same block in all parts."""
@@ -121,13 +117,13 @@ class DVT(nn.Module):
         return {stage.name: part.published_macs() for stage, part in zip(self.stages(), self.parts, strict=True)}
 
 
-def check_patches(img_size: int, patch_sizes: Sequence[int]) -> tuple[int, ...]:
+def check_patches(img_size: int, patch_sizes: Any) -> tuple[int, ...]:
     """Patches a side of each part.
 
     Raises:
         KeywordError: not three sizes, grids that do not become finer, or an image that cannot be padded evenly.
     """
-    sizes = tuple(patch_sizes) if isinstance(patch_sizes, Sequence) else (patch_sizes,)
+    sizes: tuple[Any, ...] = tuple(patch_sizes) if isinstance(patch_sizes, Sequence) else (patch_sizes,)
     if len(sizes) != len(PARTS) or not all(isinstance(size, int) and 0 < size <= img_size for size in sizes):
         raise KeywordError(
             f"patch_sizes={patch_sizes} does not fit three parts and images of {img_size} pixels a side",

@@ -38,7 +38,7 @@ class Regrid(nn.Module):
 
     def forward(self, values: Tensor, dim: int) -> Tensor:
         """(..., a*a, ...) to (..., b*b, ...), the patches along ``dim``."""
-        grid = values.unflatten(dim, (self.old, self.old))
+        grid: Tensor = values.unflatten(dim, (self.old, self.old))
         for axis in (dim, dim + 1):
             place = self.place.to(grid.dtype).view(-1, *(1,) * (grid.ndim - axis - 1))
             grid = torch.lerp(grid.index_select(axis, self.first), grid.index_select(axis, self.second), place)

@@ -147,6 +147,8 @@ class EViT(AttentiveViT):
 
     def __init__(self, keep_rate: float | Sequence[float] = 0.7, fuse_token: bool = True, **plain: Any) -> None:
         super().__init__(**plain)
+        if fuse_token not in (True, False):
+            raise KeywordError(f"fuse_token={fuse_token} is neither True nor False", "Give one of the two.")
         self.fuse_token = fuse_token
         self.keep_rates = _rates(keep_rate, len(self.blocks))
         self.counts = self.counts_at(self.keep_rates)

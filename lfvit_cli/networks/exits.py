@@ -17,12 +17,13 @@ def margin(logits: Tensor) -> Tensor:
     """(B, K) logits to the (B,) difference of the two largest probabilities; the largest itself for a single class."""
     probabilities = logits.float().softmax(dim=-1)
     best = probabilities.topk(min(2, probabilities.shape[-1]), dim=-1).values
-    return best[:, 0] - best[:, 1] if best.shape[-1] > 1 else best[:, 0]
+    return best[:, 0].sub(best[:, 1]) if best.shape[-1] > 1 else best[:, 0]
 
 
 def entropy(logits: Tensor) -> Tensor:
     """(B, K) logits to the (B,) entropy of all classes, in nats."""
-    return torch.special.entr(logits.float().softmax(dim=-1)).sum(dim=-1)
+    doubt: Tensor = torch.special.entr(logits.float().softmax(dim=-1)).sum(dim=-1)
+    return doubt
 
 
 def top10_entropy(logits: Tensor) -> Tensor:
@@ -34,7 +35,8 @@ def top10_entropy(logits: Tensor) -> Tensor:
     best = probabilities.topk(min(MOST_PROBABLE, probabilities.shape[-1]), dim=-1).values
     best = best / best.sum(dim=-1, keepdim=True)
     smallest = torch.finfo(best.dtype).eps
-    return -(best * best.clamp(smallest, 1 - smallest).log()).sum(dim=-1)
+    doubt: Tensor = -(best * best.clamp(smallest, 1 - smallest).log()).sum(dim=-1)
+    return doubt
 
 
 MEASURES = {
@@ -53,4 +55,4 @@ def measure(criterion: Criterion, logits: Tensor) -> Tensor:
 def goes_on(logits: Tensor, policy: ExitPolicy, stage: int) -> Tensor:
     """(B, K) logits of a stage to (B,): whether its answer does not stand; a value that is no number goes on."""
     stands: Tensor = policy.criterion.exits(measure(policy.criterion, logits), policy.thresholds[stage])
-    return ~stands
+    return stands.logical_not()

@@ -129,10 +129,15 @@ def halve(images: Tensor) -> Tensor:
     Pixel i of n lies at i * (2n-1)/(n-1) = 2i + i/(n-1) of the larger image: between 2i and 2i+1, so that nothing is
     looked up. Interpolated in float32.
     """
-    height, width = images.shape[-2] // 2, images.shape[-1] // 2
-    down, across = (torch.linspace(0, 1, side, device=images.device) for side in (height, width))
+    down, across = (_places(side // 2, images.device) for side in images.shape[-2:])
     rows = torch.lerp(images[..., 0::2, :].float(), images[..., 1::2, :].float(), down.unsqueeze(1))
     return torch.lerp(rows[..., 0::2], rows[..., 1::2], across).to(images.dtype)
+
+
+def _places(side: int, device: torch.device) -> Tensor:
+    """(n,) where between pixels 2i and 2i+1 of the larger image pixel i lies: i/(n-1), rounded as PyTorch rounds."""
+    pixels = torch.arange(side, dtype=torch.float32, device=device)
+    return (pixels * ((2 * side - 1) / max(1, side - 1)) - 2 * pixels).clamp(max=1)
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:

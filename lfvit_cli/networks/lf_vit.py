@@ -1,6 +1,6 @@
 """LF-ViT: a low-resolution location pass, and a focus pass on the region its class attention points at."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,34 +8,24 @@ from torch import Tensor, nn
 
 from lfvit_cli.errors import KeywordError
 from lfvit_cli.networks.layers import descending
-from lfvit_cli.networks.method import BASE, SMALL, TINY, Method, Published, register
-from lfvit_cli.networks.stages import Output, Stage
-from lfvit_cli.networks.traces import Box, Heat
-from lfvit_cli.networks.trees import Tree
-from lfvit_cli.networks.two_grids import (
-    CoarsePass,
-    TwoGridViT,
-    fine_tokens_of,
-    from_vit,
-    kept_count,
-    tokens_of_cells,
-)
+from lfvit_cli.networks.method import Method, Published, deit_sizes, register
+from lfvit_cli.networks.stages import Stage
+from lfvit_cli.networks.traces import Box
+from lfvit_cli.networks.two_grids import Cells, CoarseOutput, FineOutput, TwoGridViT, from_vit, kept_count
 from lfvit_cli.policies import ExitPolicy
 
 
 @dataclass(frozen=True, eq=False)
-class Region(Tree):
-    """Where the focus stage looks, for a batch.
+class Region(Cells):
+    """Where the focus pass looks.
 
     Attributes:
-        window: (B,) index of the chosen window among the (s-m+1)^2, row-major.
-        kept_cells: (B, k) location cells that become fine tokens, most attended first.
+        kept_cells: (B, k) cells of the region that become fine tokens, most attended first.
         coarse_cells: (B, s*s-k) the other cells.
+        window: (B,) index of the region among the (s-m+1)^2 windows, row-major.
     """
 
     window: Tensor
-    kept_cells: Tensor
-    coarse_cells: Tensor
 
 
 class RegionSelector(nn.Module):
@@ -72,12 +62,12 @@ class RegionSelector(nn.Module):
         scores = class_attention[:, self.window_cells].sum(dim=-1)
         window = scores.argmax(dim=1)
         order = descending(class_attention.masked_fill(~self.in_window[window], -torch.inf))
-        return Region(window, order[:, : self.kept], order[:, self.kept :])
+        return Region(order[:, : self.kept], order[:, self.kept :], window)
 
-    def box(self, region: Region) -> Box:
-        """The chosen window, for pictures."""
+    def box(self, window: Tensor) -> Box:
+        """The (B,) chosen windows, for pictures."""
         across = self.grid - self.size + 1
-        row, column = region.window // across, region.window % across
+        row, column = window // across, window % across
         return Box(row, column, self.size, self.size, (self.grid, self.grid))
 
 
@@ -94,44 +84,14 @@ def _check(grid: int, region_size: int, alpha: float) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class LocationOutput(Output):
-    """The location pass, and all that the focus pass needs of it.
-
-    Attributes:
-        logits: (B, K).
-        class_attention: (B, s*s) global class attention G, averaged over heads; float32.
-        embeddings: (B, s*s, C) the pass's input patch tokens, position included.
-        features: (B, s*s, C) its normalised output patch tokens.
-        region: where the focus pass is to look; None until it is selected.
-    """
-
-    class_attention: Tensor
-    embeddings: Tensor
-    features: Tensor
-    region: Region | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class FocusOutput(Output):
+class FocusOutput(FineOutput):
     """The focus pass, and where it looked.
 
     Attributes:
-        logits: (B, K).
         region: (B,) index of the chosen m x m window, row-major; None where all tokens are fine.
-        kept_cells: (B, k) location cells refined into 2 x 2 fine tokens, most attended first.
-        coarse_cells: (B, s*s-k) location cells kept as one coarse token.
-        grid: s, cells a side of the location grid.
     """
 
     region: Tensor | None
-    kept_cells: Tensor
-    coarse_cells: Tensor
-    grid: int
-
-    @property
-    def fine_tokens(self) -> Tensor:
-        """(B, 4k) fine tokens that ran, ascending indices on the 2s x 2s grid; computed when asked for."""
-        return fine_tokens_of(self.kept_cells, self.grid).flatten(1).sort(dim=1).values
 
 
 class LFViT(TwoGridViT):
@@ -139,29 +99,39 @@ class LFViT(TwoGridViT):
 
     Args:
         location_grid: s; location images are 16s, focus images 32s pixels a side (for 16-pixel patches).
+        patch_size: pixels a side of a patch, in both passes.
         region_size: m, cells a side of the region; published: 5 at s=7, 8 at s=9.
         alpha: share of the region's cells refined into fine tokens.
-        shared: keywords of :class:`TwoGridViT`.
+        shared: further keywords of :class:`TwoGridViT`.
 
     Raises:
         KeywordError: values that describe no network.
     """
 
     def __init__(
-        self, location_grid: int = 7, region_size: int | None = None, alpha: float = 0.88, **shared: Any
+        self,
+        location_grid: int = 7,
+        patch_size: int = 16,
+        region_size: int | None = None,
+        alpha: float = 0.88,
+        **shared: Any,
     ) -> None:
         size = default_region_size(location_grid) if region_size is None else region_size
         selector = RegionSelector(location_grid, size, alpha)
-        super().__init__(grid=location_grid, kept=selector.kept, **shared)
+        self.grid, self.kept = location_grid, selector.kept
+        super().__init__(patch_size, **shared)
         self.selector = selector
 
-    def location(self, images: Tensor) -> LocationOutput:
-        """The low-resolution pass over (B, 3, 32s, 32s) normalised images (section 3.2)."""
-        seen = self.run_coarse(images)
-        heat = Heat(seen.class_attention.unflatten(1, (self.grid, self.grid)))
-        return LocationOutput(*seen, traces=(heat,))
+    def choose(self, class_attention: Tensor) -> Region:
+        """The best region, and its most attended cells."""
+        region: Region = self.selector(class_attention)
+        return region
 
-    def focus(self, images: Tensor, location: LocationOutput, select: bool = True) -> FocusOutput:
+    def location(self, images: Tensor) -> CoarseOutput:
+        """The low-resolution pass over (B, 3, 32s, 32s) normalised images (section 3.2)."""
+        return self.coarse(images)
+
+    def focus(self, images: Tensor, location: CoarseOutput, select: bool = True) -> FocusOutput:
         """The full-resolution pass over the region the location pass attended to (sections 3.3 and 3.4).
 
         Args:
@@ -169,34 +139,19 @@ class LFViT(TwoGridViT):
             location: the location pass of the same images.
             select: False runs on all fine tokens and no coarse ones, as training does before selection starts.
         """
-        seen = CoarsePass(location.logits, location.class_attention, location.embeddings, location.features)
-        if not select:
-            cells = self.all_cells(images.shape[0])
-            return FocusOutput(self.run_fine_everywhere(images, seen), None, cells, cells[:, :0], self.grid)
-        region = self.selector(location.class_attention) if location.region is None else location.region
-        kept, coarse = region.kept_cells, region.coarse_cells
-        traces = (self.selector.box(region), tokens_of_cells(kept, self.grid, "focus"))
-        logits = self.run_fine(images, seen, kept, coarse)
-        return FocusOutput(logits, region.window, kept, coarse, self.grid, traces=traces)
-
-    def choose_region(self, location: LocationOutput) -> LocationOutput:
-        """The location pass with the region that the focus pass will look at."""
-        return replace(location, region=self.selector(location.class_attention))
+        if select and location.cells is None:
+            location = self.choose_cells(location)
+        fine = self.fine(images, location, select)
+        window = location.cells.window if select and isinstance(location.cells, Region) else None
+        traces = fine.traces if window is None else (self.selector.box(window), *fine.traces)
+        return FocusOutput(fine.logits, fine.kept_cells, fine.coarse_cells, self.grid, window, traces=traces)
 
     def stages(self) -> tuple[Stage, ...]:
         """The location stage, and the focus stage, which first chooses its region."""
         return (
             Stage("location", lambda images, _: self.location(images)),
-            Stage("focus", self.focus, prepare=self.choose_region),
+            Stage("focus", self.focus, prepare=self.choose_cells),
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) to the (B, K) logits of the focus stage, for every image."""
-        return self.focus(images, self.location(images)).logits
-
-    def published_macs(self) -> dict[str, int]:
-        """MACs of each stage by the authors' arithmetic."""
-        return dict(zip(("location", "focus"), self.authors_macs(), strict=True))
 
 
 def default_region_size(location_grid: int) -> int:
@@ -208,7 +163,7 @@ METHOD = register(
     Method(
         family="LF-ViT",
         network=LFViT,
-        models={"lf_deit_tiny": TINY, "lf_deit_small": SMALL, "lf_deit_base": BASE},
+        models=deit_sizes("lf"),
         published={
             "lf_deit_small": (
                 Published(79.8, 1.70, "LF-ViT, abstract: DeiT-S's accuracy at 63 % fewer MACs"),

@@ -18,7 +18,7 @@ class Layout:
     Attributes:
         present: (B, m) which places of a row hold a token; None for all.
         slots: (T,) place in the flattened rows of each token; None where tokens lie in rows already.
-        sources: (B, m) token of each place of a row, any where there is none; None likewise.
+        sources: (B, m) token of each place of a row, or where there is none the last of the image; None likewise.
     """
 
     present: Tensor | None = None
@@ -26,10 +26,10 @@ class Layout:
     sources: Tensor | None = None
 
     def rows(self, values: Tensor) -> Tensor:
-        """What lies as the tokens do, as rows (B, m, ...); places without a token hold another token's values."""
+        """What lies as the tokens do, as rows (B, m, ...); places without a token repeat the last of the row."""
         if self.sources is None:
             return values
-        return values.index_select(0, self.sources.flatten()).unflatten(0, self.sources.shape)
+        return _selected(values, self.sources)
 
     def flat(self, rows: Tensor) -> Tensor:
         """Rows (B, m, ...) as the tokens lie."""
@@ -68,17 +68,18 @@ class Layout:
             keep = keep & self.present
         if not drop or torch.compiler.is_exporting():
             return Layout(present=keep), None
-        return self._dropped(keep)
+        dropped: tuple[Layout, Tensor | None] = self._dropped(keep)
+        return dropped
 
     def take(self, values: Tensor, chosen: Tensor | None) -> Tensor:
         """What lies as the tokens do, for the tokens alone that :meth:`only` has chosen."""
         if chosen is None:
             return values
         together = values.flatten(0, 1) if self.slots is None else values
-        return together.index_select(0, chosen.flatten()).unflatten(0, chosen.shape)
+        return _selected(together, chosen)
 
     # Its shapes depend on what is in the tensors, which a compiler cannot follow.
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch's
     def _dropped(self, keep: Tensor) -> tuple["Layout", Tensor | None]:
         if keep.is_cuda and torch.cuda.is_current_stream_capturing():
             return Layout(present=self.rows(keep)), None
@@ -91,6 +92,12 @@ class Layout:
             return Layout(), chosen.view(batch, longest)
         places = torch.arange(longest, device=keep.device)
         present = places < counts.unsqueeze(1)
-        first = (counts.cumsum(0) - counts).unsqueeze(1)
         slots = present.flatten().nonzero().squeeze(1)
-        return Layout(present, slots, (first + places).clamp(max=total - 1)), chosen
+        first, last = (counts.cumsum(0) - counts).unsqueeze(1), (counts.cumsum(0) - 1).unsqueeze(1)
+        return Layout(present, slots, torch.minimum(first + places, last).clamp(min=0)), chosen
+
+
+def _selected(values: Tensor, index: Tensor) -> Tensor:
+    """The same as ``values[index]``, several times as fast on a CPU."""
+    selected: Tensor = values.index_select(0, index.flatten()).unflatten(0, index.shape)
+    return selected

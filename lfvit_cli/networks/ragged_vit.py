@@ -1,5 +1,6 @@
-"""DeiT that takes each image as many tokens as it needs: the frame of ATS, A-ViT and SPViT, and their cost per image."""
+"""DeiT that takes each image as many tokens as it needs: the frame of ATS, A-ViT and SPViT; and what an image costs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,31 +64,35 @@ class RaggedViT(PlainViT):
     def attend(self, block: Block, tokens: Tensor, layout: Layout) -> Tensor:
         """The first half of a block: tokens, that lie as the layout says, to the same."""
         query, key, value = split_heads(layout.rows(block.attn.qkv(block.norm1(tokens))), 3, block.attn.num_heads)
-        return tokens + block.drop_path(block.attn.proj(layout.flat(mix(query, key, value, layout))))
+        mixed = layout.flat(mix(query, key, value, layout))
+        attended: Tensor = tokens + block.drop_path(block.attn.proj(mixed))
+        return attended
 
     def macs_of(self, output: RaggedOutput) -> Tensor:
         """(B,) MACs that each image of an answer takes when it is alone, as :mod:`lfvit_cli.cost` counts them.
 
         In a batch, attention runs in rows as long as the longest; all else takes no more than this.
         """
-        return self._macs(output.attended, output.updated) + self.decision_macs(output)
+        return self._macs(output.attended, output.updated)
 
-    def decision_macs(self, output: RaggedOutput) -> Tensor:
-        """(B,) of which for deciding what is dropped."""
-        return torch.zeros_like(output.attended[:, 0])
+    def decision_macs(self, attended: Tensor, updated: Tensor) -> Tensor:  # noqa: ARG002  # for those that override it
+        """(B,) of which for deciding what is dropped, given the fields of an output."""
+        return torch.zeros_like(attended[:, 0])
 
-    def masked_macs(self) -> int:
-        """MACs of a network of this size that masks tokens and runs them all, decisions aside (fvcore, batch 1)."""
-        full = torch.full((1, len(self.blocks)), 1 + self.num_patches, device="cpu")
-        norm_of_patches = 5 * self.num_features * self.num_patches
-        return int(self._macs(full, full)) + norm_of_patches
+    def masked_macs(self, counts: Sequence[int]) -> int:
+        """MACs of an implementation that masks tokens and runs all (fvcore, batch 1), given how many in each block."""
+        full = torch.tensor([counts], device="cpu")
+        norm_of_others = 5 * self.num_features * (counts[-1] - 1)
+        return int(self._macs(full, full)) + norm_of_others
 
     def _macs(self, attended: Tensor, updated: Tensor) -> Tensor:
         width, norm = self.num_features, 5 * self.num_features
         hidden = self.blocks[0].mlp.fc1.out_features
         outside = self.num_patches * self.patch_embed.proj.weight.numel() + norm + width * self.num_classes
         apart = attended * (3 * width**2 + norm) + updated * (width**2 + 2 * width * hidden + norm)
-        return (apart + 2 * width * attended * updated).sum(dim=1) + outside
+        mixing = 2 * width * attended * updated
+        total: Tensor = (apart + mixing).sum(dim=1) + outside + self.decision_macs(attended, updated)
+        return total
 
 
 def mix(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:

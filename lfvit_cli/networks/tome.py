@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import Attention, Block
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,7 +29,7 @@ class ToMe(TimmViT):
         given: keywords of the backbone, as timm takes them.
 
     Raises:
-        KeywordError: values that describe no network, a backbone of another kind, or one with registers.
+        KeywordError: values that describe no network, or a backbone of another kind, such as with registers.
     """
 
     def __init__(
@@ -43,6 +43,12 @@ class ToMe(TimmViT):
         super().__init__(backbone, **given)
         if self.num_prefix_tokens != 1:
             raise KeywordError(f"backbone={backbone} has registers, which would be merged", SUPPORTED)
+        if self.global_pool != "token":
+            raise KeywordError(f"backbone={backbone} does not answer from the class token alone", SUPPORTED)
+        if not all(type(block.attn) is Attention and not getattr(block.attn, "gate", None) for block in self.blocks):
+            raise KeywordError(f"backbone={backbone} has other attention than the usual", SUPPORTED)
+        if not isinstance(prop_attn, bool):
+            raise KeywordError(f"prop_attn={prop_attn} is neither True nor False", "Give one of them.")
         self.merges = merges_per_block(r, schedule, len(self.blocks))
         self.prop_attn = prop_attn
 
@@ -65,7 +71,7 @@ class ToMe(TimmViT):
                 size = tokens.new_ones(tokens.shape[:2]) if size is None else size
                 tokens, size, new_place = merge(tokens, size, moved, kept, partner)
                 place = new_place.gather(1, place)
-                traces.append(Tokens((place[:, 1:]).unflatten(1, self.patch_embed.grid_size), f"layer {layer}"))
+                traces.append(Tokens(place[:, 1:].unflatten(1, self.patch_embed.grid_size), f"layer {layer}"))
             tokens = tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
         return Output(self.forward_head(self.norm(tokens)), traces=tuple(traces))
 
@@ -76,8 +82,10 @@ class ToMe(TimmViT):
         query, mean_key = attention.q_norm(query), key.mean(dim=1)
         key = attention.k_norm(key)
         bias = None if size is None or not self.prop_attn else size.log()[:, None, None, :].to(query.dtype)
-        mixed = merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=bias))
-        return tokens + block.drop_path1(block.ls1(attention.proj(attention.norm(mixed)))), mean_key
+        dropout = attention.attn_drop.p if self.training else 0.0
+        mixed = merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout))
+        mixed = attention.proj_drop(attention.proj(attention.norm(mixed)))
+        return tokens + block.drop_path1(block.ls1(mixed)), mean_key
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, K) logits."""

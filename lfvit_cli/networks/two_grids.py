@@ -1,8 +1,10 @@
 """The frame of CF-ViT and LF-ViT: a coarse pass over the whole picture, and a fine pass over part of it."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from timm.layers import Mlp, trunc_normal_
@@ -21,25 +23,63 @@ from lfvit_cli.networks.layers import (
     layer_groups,
 )
 from lfvit_cli.networks.method import State
-from lfvit_cli.networks.traces import Tokens
+from lfvit_cli.networks.stages import Output, Stage
+from lfvit_cli.networks.traces import Heat, Tokens
+from lfvit_cli.networks.trees import Tree
 
 KINDS = ("weight", "bias")
 
 
-class CoarsePass(NamedTuple):
-    """What the coarse pass makes of images.
+@dataclass(frozen=True, eq=False)
+class Cells(Tree):
+    """The cells of the coarse grid, split for the fine pass.
+
+    Attributes:
+        kept_cells: (B, k) cells refined into 2 x 2 fine tokens, most attended first.
+        coarse_cells: (B, s*s-k) the others, which stay one coarse token each.
+    """
+
+    kept_cells: Tensor
+    coarse_cells: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class CoarseOutput(Output):
+    """The coarse pass, and all that the fine pass needs of it.
 
     Attributes:
         logits: (B, K).
         class_attention: (B, s*s) global class attention G, averaged over heads; float32.
         embeddings: (B, s*s, C) the pass's input patch tokens, position included.
         features: (B, s*s, C) its normalised output patch tokens.
+        cells: what the fine pass is to refine; None until it is chosen.
     """
 
-    logits: Tensor
     class_attention: Tensor
     embeddings: Tensor
     features: Tensor
+    cells: Cells | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FineOutput(Output):
+    """The fine pass, and what it refined.
+
+    Attributes:
+        logits: (B, K).
+        kept_cells: (B, k) cells refined into 2 x 2 fine tokens, most attended first.
+        coarse_cells: (B, s*s-k) cells kept as one coarse token.
+        grid: s, cells a side of the coarse grid.
+    """
+
+    kept_cells: Tensor
+    coarse_cells: Tensor
+    grid: int
+
+    @property
+    def fine_tokens(self) -> Tensor:
+        """(B, 4k) fine tokens that ran, ascending indices on the 2s x 2s grid; computed when asked for."""
+        return fine_tokens_of(self.kept_cells, self.grid).flatten(1).sort(dim=1).values
 
 
 def kept_count(cells: int, alpha: float) -> int:
@@ -54,21 +94,23 @@ def fine_tokens_of(cells: Tensor, grid: int) -> Tensor:
     return corner.unsqueeze(-1) + offsets
 
 
-def tokens_of_cells(kept_cells: Tensor, grid: int, name: str) -> Tokens:
+def tokens_of_cells(kept_cells: Tensor, grid: int) -> Tokens:
     """Which token each fine patch belongs to: itself under a kept (B, k) cell, else the coarse cell it lies in."""
     shared = torch.arange(4 * grid**2, device=kept_cells.device).view(2 * grid, 2 * grid)
     shared = shared[::2, ::2].repeat_interleave(2, dim=0).repeat_interleave(2, dim=1).flatten()
     kept = fine_tokens_of(kept_cells, grid).flatten(1)
     owner = shared.expand(kept.shape[0], -1).scatter(1, kept, kept)
-    return Tokens(owner.unflatten(1, (2 * grid, 2 * grid)), name)
+    return Tokens(owner.unflatten(1, (2 * grid, 2 * grid)), "fine")
 
 
 class TwoGridViT(nn.Module):
     """One vision transformer for two grids: s x s cells at half the resolution, and 2s x 2s patches at the full one.
 
-    Args:
+    Attributes:
         grid: s; coarse images are 16s, fine images 32s pixels a side (for 16-pixel patches).
-        kept: cells that the fine pass refines.
+        kept: k, cells that the fine pass refines. A subclass sets both before it calls ``__init__`` here.
+
+    Args:
         patch_size: pixels a side of a patch, in both passes.
         beta: decay of the global class attention over layers.
         attention_layers: 0-based layers whose class attention is accumulated.
@@ -84,12 +126,12 @@ class TwoGridViT(nn.Module):
         KeywordError: values that describe no network.
     """
 
+    grid: int
+    kept: int
     fine_of_cell: Tensor
 
     def __init__(
         self,
-        grid: int,
-        kept: int,
         patch_size: int = 16,
         beta: float = 0.99,
         attention_layers: Sequence[int] | None = None,
@@ -102,7 +144,7 @@ class TwoGridViT(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        self.grid, self.kept, self.patch_size = grid, kept, patch_size
+        grid, self.patch_size = self.grid, patch_size
         self.image_size = 2 * grid * patch_size
         self.num_classes, self.num_features = num_classes, embed_dim
         self.hidden_features = int(embed_dim * mlp_ratio)
@@ -123,16 +165,24 @@ class TwoGridViT(nn.Module):
             trunc_normal_(parameter, std=0.02)
         self.apply(init_weights)
 
-    def reduce(self, images: Tensor) -> Tensor:
-        """(B, 3, 32s, 32s) to (B, 3, 16s, 16s), bilinear with aligned corners."""
-        return halve(images)
+    @abstractmethod
+    def choose(self, class_attention: Tensor) -> Cells:
+        """(B, s*s) class attention to the cells that the fine pass refines, and the others."""
 
-    def run_coarse(self, images: Tensor) -> CoarsePass:
+    @abstractmethod
+    def stages(self) -> tuple[Stage, ...]:
+        """The coarse stage, and the fine stage, which first chooses its cells."""
+
+    def choose_cells(self, coarse: CoarseOutput) -> CoarseOutput:
+        """The coarse pass with the cells that the fine pass will refine."""
+        return replace(coarse, cells=self.choose(coarse.class_attention))
+
+    def coarse(self, images: Tensor) -> CoarseOutput:
         """The coarse pass over (B, 3, 32s, 32s) normalised images, reduced here to half the side."""
         if images.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(f"images are {tuple(images.shape[-2:])}; this network takes {self.image_size} a side")
         position = self.pos_embed_list[0]
-        embeddings = self.patch_embed(self.reduce(images)) + position[:, 1:]
+        embeddings = self.patch_embed(halve(images)) + position[:, 1:]
         class_token = (self.cls_token + position[:, :1]).expand(images.shape[0], -1, -1)
         tokens = torch.cat((class_token, embeddings), dim=1)
         attention = tokens.new_zeros((tokens.shape[0], self.grid**2), dtype=torch.float32)
@@ -143,30 +193,41 @@ class TwoGridViT(nn.Module):
             else:
                 tokens = block(tokens)
         tokens = self.norm(tokens)
-        return CoarsePass(self.head(tokens[:, 0]), attention, embeddings, tokens[:, 1:])
+        heat = Heat(attention.unflatten(1, (self.grid, self.grid)))
+        return CoarseOutput(self.head(tokens[:, 0]), attention, embeddings, tokens[:, 1:], traces=(heat,))
 
-    def run_fine(self, images: Tensor, seen: CoarsePass, kept: Tensor, coarse: Tensor) -> Tensor:
-        """The (B, K) logits of the fine pass: (B, k) kept cells as 2 x 2 fine tokens, the others as coarse ones."""
+    def fine(self, images: Tensor, coarse: CoarseOutput, select: bool = True) -> FineOutput:
+        """The fine pass.
+
+        Args:
+            images: (B, 3, 32s, 32s), normalised.
+            coarse: the coarse pass of the same images.
+            select: False runs on all fine tokens and no coarse ones, as training does before selection starts.
+        """
+        if not select:
+            return self._fine_everywhere(images, coarse)
+        cells = self.choose(coarse.class_attention) if coarse.cells is None else coarse.cells
+        kept, others = cells.kept_cells, cells.coarse_cells
         position = self.pos_embed_list[1]
-        fine = self._embed_fine(images, seen, kept) + position[0, 1:][self.fine_of_cell[kept].flatten(1)]
-        return self._classify(self.cls_token + position[:, :1], fine, gather_tokens(seen.embeddings, coarse))
+        fine = self._embed_fine(images, coarse, kept) + position[0, 1:][self.fine_of_cell[kept].flatten(1)]
+        coarse_tokens = gather_tokens(coarse.embeddings, others)
+        logits = self._classify(self.cls_token + position[:, :1], fine, coarse_tokens)
+        return FineOutput(logits, kept, others, self.grid, traces=(tokens_of_cells(kept, self.grid),))
 
-    def run_fine_everywhere(self, images: Tensor, seen: CoarsePass) -> Tensor:
+    def _fine_everywhere(self, images: Tensor, coarse: CoarseOutput) -> FineOutput:
         """All fine tokens; the released networks add no position here, which their reference figures confirm."""
-        return self._classify(self.cls_token, self._embed_fine(images, seen, self.all_cells(images.shape[0])))
+        cells = torch.arange(self.grid**2, device=images.device).expand(images.shape[0], -1)
+        logits = self._classify(self.cls_token, self._embed_fine(images, coarse, cells))
+        return FineOutput(logits, cells, cells[:, :0], self.grid)
 
-    def all_cells(self, images: int) -> Tensor:
-        """(B, s*s) every cell."""
-        return torch.arange(self.grid**2, device=self.fine_of_cell.device).expand(images, -1)
-
-    def _embed_fine(self, images: Tensor, seen: CoarsePass, kept: Tensor) -> Tensor:
+    def _embed_fine(self, images: Tensor, coarse: CoarseOutput, kept: Tensor) -> Tensor:
         """(B, 4k, C), position not yet added: only kept patches are cut out and embedded, only kept cells reused."""
         fine = self.fine_of_cell[kept].flatten(1)
         side, patch = 2 * self.grid, self.patch_size
         pixels = images.view(images.shape[0], -1, side, patch, side, patch)
         batch = torch.arange(images.shape[0], device=images.device).unsqueeze(1)
         patches = pixels[batch, :, fine // side, :, fine % side].flatten(2)
-        reused: Tensor = self.reuse_block(gather_tokens(seen.features, kept))
+        reused: Tensor = self.reuse_block(gather_tokens(coarse.features, kept))
         return self.patch_embed.embed_patches(patches) + reused.repeat_interleave(4, dim=1)
 
     def _classify(self, class_token: Tensor, *patches: Tensor) -> Tensor:
@@ -176,6 +237,11 @@ class TwoGridViT(nn.Module):
         logits: Tensor = self.head(self.norm(tokens[:, 0]))
         return logits
 
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) to the (B, K) logits of the fine stage, for every image."""
+        coarse, fine = self.stages()
+        return fine(images, coarse(images, None)).logits
+
     def group_matcher(self, coarse: bool = False) -> LayerGroups:  # noqa: ARG002  # timm's signature
         """Which parameters belong to which layer, for timm's layer decay."""
         return layer_groups()
@@ -184,8 +250,8 @@ class TwoGridViT(nn.Module):
         """Parameters that timm's optimizers leave undecayed."""
         return {"cls_token", "pos_embed_list.0", "pos_embed_list.1"}
 
-    def authors_macs(self) -> tuple[int, int]:
-        """MACs of either pass by the authors' arithmetic, counted as fvcore counts (batch 1).
+    def published_macs(self) -> dict[str, int]:
+        """MACs of each stage by the authors' arithmetic, counted as fvcore counts (batch 1).
 
         Theirs embeds all 4s^2 fine patches and reuses all s^2 cells, and has the class attention for nothing, as it
         forms whole attention matrices: the same answer, from other work. The reduction is left out.
@@ -195,8 +261,11 @@ class TwoGridViT(nn.Module):
         # One more for each value that nearest upsampling writes.
         reuse = cells * (2 * width * self.hidden_features + 5 * width) + 4 * cells * width
         fine_tokens = 1 + cells + 3 * self.kept
-        coarse = cells * patch + self._trunk_macs(1 + cells)
-        return coarse, 4 * cells * patch + reuse + self._trunk_macs(fine_tokens)
+        coarse, fine = self.stages()
+        return {
+            coarse.name: cells * patch + self._trunk_macs(1 + cells),
+            fine.name: 4 * cells * patch + reuse + self._trunk_macs(fine_tokens),
+        }
 
     def _trunk_macs(self, tokens: int) -> int:
         """Blocks, final norm and head over ``tokens`` tokens; 5 MACs a value for an affine layer norm."""

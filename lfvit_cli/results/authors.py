@@ -1,9 +1,9 @@
-"""The authors' own curves as people read them: a table of a few points, the report, and the whole as CSV."""
+"""Curves of authors as people read them: a table of a few points, the report, and every point as CSV."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lfvit_cli.results.formats import scaled
+from lfvit_cli.results.formats import scaled, significant
 from lfvit_cli.results.markdown import as_markdown
 from lfvit_cli.results.tables import Column, Table, as_csv
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 _ADVICE = """\
-Every point is in authors.csv. To choose a threshold on some images and report it on others, evaluate the checkpoint:
-`lfvit sweep-threshold MODEL --checkpoint FILE`.
+authors.csv has every point. To choose a threshold on some images and report it on others, evaluate the network's
+checkpoint: `lfvit sweep-threshold MODEL --checkpoint FILE`.
 """
 
 
@@ -21,14 +21,17 @@ def authors_table(record: "AuthorsCurveRecord") -> Table:
     """Return some points of each curve, evenly spread, and what each stage reaches alone."""
     percent = scaled(0.01, 1)
     columns = [
-        Column("model", "checkpoint"),
+        Column("model", "curve"),
         Column("point", "exits"),
         Column("exit_rate", "exit rate", "%", percent, "right"),
         Column("top1", "top-1", "%", percent, "right"),
         Column("macs", "expected", "GMACs", scaled(1e9, 2), "right"),
     ]
-    rows = [row for curve in (record, *record.others) for row in _rows(curve)]
-    return Table(columns, rows, title="As the authors report it; not measured here")
+    curves = (record, *record.others)
+    if any(point.threshold is not None for curve in curves for point in curve.curve):
+        columns.insert(2, Column("threshold", "threshold", "", significant(4), "right"))
+    rows = [row for curve in curves for row in _rows(curve)]
+    return Table(columns, rows, title="As the authors report it, not measured here")
 
 
 def authors_csv(curves: "Sequence[AuthorsCurve]") -> str:
@@ -39,7 +42,7 @@ def authors_csv(curves: "Sequence[AuthorsCurve]") -> str:
 def authors_report(record: "AuthorsCurveRecord") -> str:
     """Return the record as a page of Markdown, beside which the figure lies."""
     curves = [record, *record.others]
-    sources = [{"file": curve.file, "hash": curve.checkpoint_hash} for curve in curves]
+    sources = [{"file": curve.file, "hash": curve.sha256} for curve in curves]
     parts = [
         f"# Exit curves of the authors: {', '.join(curve.name for curve in curves)}\n",
         "![Accuracy against cost](curve.png)\n",
@@ -47,7 +50,7 @@ def authors_report(record: "AuthorsCurveRecord") -> str:
         as_markdown(authors_table(record)),
         _ADVICE,
         "## Circumstances\n",
-        as_markdown(Table([Column("file", "checkpoint"), Column("hash", "SHA-256")], sources)),
+        as_markdown(Table([Column("file", "file"), Column("hash", "SHA-256")], sources)),
     ]
     return "\n".join(parts)
 
@@ -63,6 +66,7 @@ def _row(curve: "AuthorsCurve", kind: str, point: "AuthorsPoint") -> dict[str, A
     return {
         "model": curve.name,
         "point": kind,
+        "threshold": point.threshold,
         "exit_rate": point.exit_rate,
         "top1": point.top1,
         "macs": point.macs,

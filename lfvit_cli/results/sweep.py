@@ -1,4 +1,4 @@
-"""A sweep as people read it: the table of operating points, the report, and its files."""
+"""A sweep as people read it: the table of operating points, and the report."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,22 +11,21 @@ if TYPE_CHECKING:
     from lfvit_cli.analysis.intervals import Estimate
     from lfvit_cli.analysis.operating_points import OperatingPoint, Spread
     from lfvit_cli.analysis.sweep import Sweep, SweepRecord
-    from lfvit_cli.analysis.targets import Target
 
 UNKNOWN = "unknown"
 WORST_CLASSES = 10
 _METHOD = """\
-Each threshold was chosen on one half of the images and is reported on the other half, with 95 % intervals: Wilson for
-shares, bootstrap for costs, paired bootstrap against the last stage. Of {splits} random splits, stratified by class,
-the one with the median threshold is shown.
+Each threshold was chosen on one half of the images and is reported on the other half, with 95 % intervals: Wilson's for
+shares, bootstrap for costs, paired bootstrap for the difference to the last stage. Of {splits} random splits, each
+stratified by class, the one with the median threshold is shown.
 """
 _CAUTIOUS = """\
-The choice is cautious: thresholds are tested from the safe end (no exit, or for a cost exiting always) up to the first
-that fails its test at 5 %, and the best of those that pass is taken, so that at most one in twenty such choices misses
-its aim on further images like these (fixed-sequence testing, as in Learn then Test, Angelopoulos et al., 2021). A
-threshold marked * is not certified: it is the best by the estimate alone, which misses its aim about as often as not.
-An aim is met where the threshold is certified and the held-out estimate agrees, or where the held-out interval lies
-within it; it is missed where that interval lies beyond it.
+The choice is cautious: thresholds are tested from the safe end (no exits; for a cost, all exits) up to the first that
+fails its test at 5 %, and the best of those that pass is certified: at most one in twenty such choices misses its aim
+on further images like these (fixed-sequence testing, as in Learn then Test, Angelopoulos et al., 2021). Where the
+images are too few to certify any, the threshold is marked * and is the best by the estimate alone, which misses its aim
+about as often as not. An aim is met where the threshold is certified and the held-out estimate agrees, or where the
+held-out interval lies within the aim; it is missed where that interval lies beyond it.
 """
 # Sides of an interval that differ by more than this share are shown apart; otherwise the wider stands for both.
 _UNEVEN = 0.2
@@ -44,48 +43,37 @@ def operating_table(record: "SweepRecord") -> Table:
         Column("macs", "expected", "GMACs", _interval(1e9, 2), "right"),
         Column("verdict", "aim met", format=lambda verdict: _ANSWERS[verdict]),
     ]
+    sweeps = (record, *record.others)
+    if any(sweep.criterion != "confidence" and sweep.operating_points for sweep in sweeps):
+        columns.insert(1, Column("criterion", "criterion"))
     if record.others:
         columns.insert(0, Column("model", "model"))
-    rows = [row for sweep in (record, *record.others) for row in _operating_rows(sweep)]
+    rows = [row for sweep in sweeps for row in _operating_rows(sweep)]
     return Table(columns, rows)
 
 
 def doubts(record: "SweepRecord") -> list[str]:
-    """Say of each operating point what the images can neither certify nor decide."""
+    """Return, for each operating point, what the images are too few to certify or to decide."""
     said = []
     for sweep in (record, *record.others):
         for point in sweep.operating_points:
-            subject = f"{sweep.name}, {aim(point.target)}"
+            subject = f"{sweep.name}, {point.target.words}"
             if _fell_back(point):
                 calibration = sweep.images - point.images
-                said.append(f"{subject}: {calibration:,} calibration images cannot certify it for any threshold")
+                said.append(f"{subject}: {calibration:,} calibration images are too few to certify any threshold")
             if point.verdict == "undecided":
                 question = _open_question(point)
-                said.append(f"{subject}: {point.images:,} held-out images cannot tell whether it is met ({question})")
+                said.append(f"{subject}: {point.images:,} held-out images do not show whether it is met ({question})")
     return said
 
 
 def has_fallen_back(record: "SweepRecord") -> bool:
-    """Whether the estimate alone chose some threshold although certainty was asked for."""
+    """Whether some threshold was chosen by the estimate alone, although a certificate was asked for."""
     return any(_fell_back(point) for sweep in (record, *record.others) for point in sweep.operating_points)
 
 
 def _fell_back(point: "OperatingPoint") -> bool:
     return point.certified_splits is not None and not point.certified
-
-
-def aim(target: "Target") -> str:
-    """Return what a threshold was chosen for, in words."""
-    match target.aim:
-        case "budget":
-            return f"≤ {target.value / 1e9:.4g} GMACs"
-        case "max_drop":
-            drop = f"{100 * target.value:.4g}"
-            return "no drop" if target.value == 0 else f"drop ≤ {drop} point{'' if drop == '1' else 's'}"
-        case "min_accuracy":
-            return f"top-1 ≥ {100 * target.value:.4g} %"
-        case _:
-            return f"exit rate ≥ {100 * target.value:.4g} %"
 
 
 def report(record: "SweepRecord") -> str:
@@ -123,7 +111,8 @@ def _operating_rows(sweep: "Sweep") -> list[dict[str, Any]]:
     chosen: list[dict[str, Any]] = [
         {
             "model": sweep.name,
-            "aim": aim(point.target),
+            "aim": point.target.words,
+            "criterion": str(sweep.criterion),
             "threshold": {
                 "value": point.thresholds[0] if len(point.thresholds) == 1 else list(point.thresholds),
                 "certified": point.certified,
@@ -155,7 +144,7 @@ def _operating_rows(sweep: "Sweep") -> list[dict[str, Any]]:
 
 
 def _open_question(point: "OperatingPoint") -> str:
-    """Return the interval that leaves the target open, in the target's unit."""
+    """Return the interval that leaves the target undecided, in the target's unit."""
     match point.target.aim:
         case "budget" if point.macs is not None:
             return f"{_range(point.macs, 1e9, 2)} GMACs"
@@ -175,7 +164,7 @@ def _range(estimate: "Estimate", factor: float, digits: int, *, signed: bool = F
 def _sweep_section(sweep: "Sweep") -> str:
     lines = [f"## {sweep.name}\n", _bullets(_split_sentence(point) for point in sweep.operating_points)]
     if sweep.area is not None:
-        share = "" if sweep.area.share_of_oracle is None else f", {100 * sweep.area.share_of_oracle:.0f} % of the way"
+        share = "" if sweep.area.share_of_oracle is None else f": {100 * sweep.area.share_of_oracle:.0f} % of the way"
         lines.append(
             f"Area under the curve (mean top-1 over all budgets between the first stage and all stages): "
             f"{100 * sweep.area.curve:.2f} %, between random exits ({100 * sweep.area.random:.2f} %) and the oracle "
@@ -185,22 +174,25 @@ def _sweep_section(sweep: "Sweep") -> str:
     if len(sweep.source.stages) > 1:
         threshold = _threshold(_as_list(sweep.class_threshold), sweep.criterion.no_exit)
         lines.append(
-            f"### Classes that lose most\n\nOver all images, at {sweep.criterion} threshold {threshold}; "
-            f"every class is in classes.csv.\n\n"
+            f"### Classes that lose most\n\nOver all images, at the {sweep.criterion} threshold {threshold}; "
+            f"classes.csv has every class.\n\n"
             f"{as_markdown(_class_table(sweep))}"
         )
     return "\n".join(lines)
 
 
 def _split_sentence(point: "OperatingPoint") -> str:
+    thresholds = ", then ".join(_spread(each, 1, 3) for each in point.threshold_spread)
     parts = [
-        f"{aim(point.target)}: met on the held-out half of {100 * point.met_splits:.0f} % of {point.splits} splits",
-        f"threshold {_spread(point.threshold_spread[0], 1, 3)}, top-1 {_spread(point.top1_spread, 0.01, 1)} %",
+        f"{point.target.words}: met on the held-out half of {100 * point.met_splits:.0f} % of {point.splits} splits",
+        f"threshold {thresholds}; top-1 {_spread(point.top1_spread, 0.01, 1)} %",
     ]
     if point.certified_splits is not None:
         parts.append(f"{100 * point.certified_splits:.0f} % of all splits certify a threshold")
     if point.reachable_splits < 1:
-        parts.append(f"in {100 * (1 - point.reachable_splits):.0f} % the calibration half could not reach it")
+        parts.append(
+            f"in {100 * (1 - point.reachable_splits):.0f} % of them no threshold met it on the calibration half"
+        )
     return "; ".join(parts)
 
 
@@ -273,7 +265,7 @@ def _interval(factor: float, digits: int, *, signed: bool = False) -> Any:
 
 
 def _choice(chosen: dict[str, Any]) -> str:
-    """Return a threshold, marked where the estimate alone chose it for want of certainty."""
+    """Return a threshold, marked where it could not be certified and the estimate alone chose it."""
     return ("* " if chosen["marked"] else "") + _threshold(_as_list(chosen["value"]), chosen["no_exit"])
 
 

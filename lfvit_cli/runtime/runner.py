@@ -73,7 +73,7 @@ class Runner:
     def _made_ready(self, stage: Stage, *, first: bool) -> Run:
         """One stage compiled and recorded as asked; a recording holds its preparation as well."""
         how = self.execution
-        run: Run = stage.run if how.capture is None else stage
+        run: Run = stage.run if how.capture is None else stage.__call__
         if how.compiled:
             # For known numbers of rows in float32 a CPU's compiler takes MKL, which is slower than oneDNN on many CPUs.
             # Recorded stages have few shapes; else the rows that go on vary in number from batch to batch.

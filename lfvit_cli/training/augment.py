@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from timm.data import Mixup
 from timm.data.auto_augment import rand_augment_transform
 from timm.data.mixup import mixup_target
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from lfvit_cli.images.transforms import TransformSettings, normalise
-from lfvit_cli.training.recipes import Recipe
+from lfvit_cli.training.settings import Recipe
 
 LOG_ASPECT = math.log(4 / 3)
 
@@ -54,8 +55,9 @@ class PhotoOperations:
 
     def __init__(self, configuration: str, transform: TransformSettings) -> None:
         fill = tuple(min(255, round(255 * value)) for value in transform.mean)
+        # As timm's own training has them.
         shifts = {"translate_const": int(0.45 * transform.image_size), "img_mean": fill}
-        self._operations = rand_augment_transform(configuration, shifts)
+        self._operations = rand_augment_transform(configuration, shifts | {"interpolation": Image.Resampling.BICUBIC})
 
     def __call__(self, photo: Tensor) -> Tensor:
         """The photo after a few operations, drawn from the random streams of Python and NumPy."""

@@ -1,35 +1,38 @@
-"""Checkpoints of a training under way: a folder each, there whole or not at all; and the final file."""
+"""What a training leaves: a checkpoint to go on from while it is under way, and at last the file of its weights."""
 
 import json
-import os
 import re
-import secrets
-import shutil
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from lfvit_cli.errors import TrainingError, first_line
 from lfvit_cli.files import replacing
+from lfvit_cli.networks.build import parse_spec
+from lfvit_cli.training.job import TrainingJob
+from lfvit_cli.training.metrics import EpochMetrics
 
-WEIGHTS, STATE = "weights.safetensors", "state.pt"
-_NAME = re.compile(r"update-(\d{8})")
+_NAME = re.compile(r"update-(\d{8})\.pth")
+PACKAGES = ("lfvit", "torch", "timm", "accelerate")
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a training goes on from.
+    """Everything that a training goes on from; its file can be named as a --checkpoint, too.
 
     Attributes:
-        weights: of the network.
+        model: weights of the network.
         epoch: under way, from 0.
         update: the next one of that epoch.
         settings: of the training, as JSON data.
         data_sha256: of the photos trained on.
+        validation_sha256: of the photos validated on.
         optimizer: its state.
         scheduler: its state.
         ema: weights of the moving average; None without one.
@@ -39,14 +42,14 @@ class Checkpoint:
         sums: of the losses in this epoch so far.
         steps: that the sums are over.
         metrics: of the epochs that are done, as plain data.
-        validation_sha256: of the photos validated on; empty in checkpoints of earlier versions.
     """
 
-    weights: dict[str, Tensor]
+    model: dict[str, Tensor]
     epoch: int
     update: int
     settings: dict[str, Any]
     data_sha256: str
+    validation_sha256: str
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     ema: dict[str, Tensor] | None
@@ -56,11 +59,10 @@ class Checkpoint:
     sums: dict[str, float]
     steps: int
     metrics: list[list[Any]]
-    validation_sha256: str = ""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, updates: int) -> Path:
-    """Write a checkpoint, and only then remove those before it.
+    """Write a checkpoint whole or not at all, and only then remove those before it.
 
     Args:
         folder: of all checkpoints of the training.
@@ -70,33 +72,23 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, updates: int) -> Path:
     Raises:
         TrainingError: it cannot be written; the one before is still there.
     """
-    final = folder / f"update-{updates:08d}"
-    # The name of an unfinished one is no checkpoint's.
-    temporary = folder / f".{final.name}.{secrets.token_hex(4)}"
-    state = {name: value for name, value in vars(checkpoint).items() if name != "weights"}
+    path = folder / f"update-{updates:08d}.pth"
     try:
-        temporary.mkdir(parents=True)
-        _write(temporary / WEIGHTS, save(contiguous(checkpoint.weights)))
-        torch.save(state, temporary / STATE)
-        _flush(temporary / STATE)
-        if final.exists():
-            shutil.rmtree(final)
-        temporary.rename(final)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            torch.save(vars(checkpoint), temporary)
     except (OSError, RuntimeError) as error:
         raise TrainingError(
-            f"the checkpoint {final} cannot be written: {first_line(error)}",
-            "Free some space, and go on with --resume.",
+            f"the checkpoint {path} cannot be written: {first_line(error)}", "Free some space, and add --resume."
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     for older in _found(folder):
-        if older != final:
-            shutil.rmtree(older, ignore_errors=True)
-    return final
+        if older != path:
+            older.unlink(missing_ok=True)
+    return path
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint; None where there is none."""
+    """The newest checkpoint; None where there is none."""
     return max(_found(folder), default=None)
 
 
@@ -107,20 +99,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
         TrainingError: it is damaged.
     """
     try:
-        state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-        return Checkpoint(weights=load_file(path / WEIGHTS), **state)
+        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # bytes that are no checkpoint can fail in any way
         raise TrainingError(
             f"the checkpoint {path} cannot be read: {first_line(error)}", "Remove it, and train anew."
         ) from error
 
 
+def _found(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("update-*") if _NAME.fullmatch(path.name)]
+
+
 @dataclass(frozen=True)
 class Header:
-    """What a final file says about itself; read by people and by other commands.
+    """What the file of trained weights says about itself; read by people and by other commands.
 
     Attributes:
         model: ``NAME[:key=value,...]``.
+        imports: SHA-256 of the code that added it, by its name as given.
         keywords: those of the model, with the number of its classes.
         class_names: by index.
         transform: how images are prepared.
@@ -136,6 +132,7 @@ class Header:
     """
 
     model: str
+    imports: dict[str, str]
     keywords: dict[str, Any]
     class_names: tuple[str, ...]
     transform: dict[str, Any]
@@ -154,35 +151,41 @@ class Header:
         return {name: value if isinstance(value, str) else json.dumps(value) for name, value in asdict(self).items()}
 
 
-def save_final(path: Path, weights: dict[str, Tensor], header: Header, dtype: torch.dtype) -> Path:
-    """Write the trained weights whole or not at all.
+def write_final(job: TrainingJob, last: EpochMetrics) -> Path:
+    """Write the judged network to ``NAME.safetensors`` in the job's folder, whole or not at all.
+
+    Args:
+        job: that has come to its end.
+        last: its last epoch.
 
     Raises:
         TrainingError: the file cannot be written.
     """
-    cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
+    settings, classes = job.settings, job.splits.train.class_names
+    name, keywords = parse_spec(settings.model)
+    header = Header(
+        model=settings.model,
+        imports=settings.imports,
+        keywords={**keywords, "num_classes": len(classes)},
+        class_names=classes,
+        transform=job.transform.model_dump(mode="json"),
+        data_sha256=job.splits.train.sha256,
+        validation_sha256=job.splits.validation.sha256,
+        metrics=last.row(),
+        recipe=settings.recipe.model_dump(mode="json"),
+        initialisation=str(job.initialisation),
+        teacher=settings.teacher and f"{settings.teacher} with {settings.teacher_checkpoint}",
+        seed=settings.seed,
+        precision=settings.precision,
+        versions={package: metadata.version(package) for package in PACKAGES},
+    )
+    path, dtype = job.output / f"{name}.safetensors", DTYPES[settings.save_dtype]
+    # Safetensors wants each tensor in its own piece of memory.
+    weights = {key: value.detach().cpu().contiguous() for key, value in job.judged.state_dict().items()}
+    cast = {key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}
     try:
         with replacing(path) as temporary:
-            temporary.write_bytes(save(contiguous(cast), metadata=header.text()))
+            temporary.write_bytes(save(cast, metadata=header.text()))
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {first_line(error)}", "Free some space.") from error
     return path
-
-
-def contiguous(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, each in its own piece of memory, as safetensors wants them."""
-    return {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-
-
-def _found(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("update-*") if _NAME.fullmatch(path.name)]
-
-
-def _write(file: Path, content: bytes) -> None:
-    file.write_bytes(content)
-    _flush(file)
-
-
-def _flush(file: Path) -> None:
-    with file.open("rb") as written:
-        os.fsync(written.fileno())

@@ -1,5 +1,6 @@
 """Photos decoded once and kept where the training runs, or read anew where they do not fit; and their order."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,12 +88,20 @@ class StreamedPhotos:
             batch_sampler=[chosen.tolist() for chosen in rows],
             collate_fn=collate_readable,
             num_workers=self.workers,
+            worker_init_fn=_leave_interrupts,
+            # Else its seed would be drawn from the training's own stream, once more when the training is resumed.
+            generator=torch.Generator(),
             pin_memory=self.device.type == "cuda",
         )
         for chosen, batch in zip(rows, loader, strict=True):
             unreadable = torch.isin(chosen, torch.tensor(batch.unreadable, dtype=chosen.dtype))
             pixels = batch.pixels.to(self.device, non_blocking=True)
             yield Labelled(pixels, batch.labels.to(self.device), (~unreadable).nonzero().squeeze(1))
+
+
+def _leave_interrupts(_worker: int) -> None:
+    """Ctrl-C reaches the workers, too, whose photos are still needed for the step under way."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
@@ -179,15 +188,12 @@ class EpochOrder:
     """
 
     def __init__(self, photos: int, photos_an_update: int, repeats: int, seed: int, epoch: int) -> None:
-        if photos < photos_an_update:
-            raise TrainingError(
-                f"{photos} photos make no update of {photos_an_update}", "Choose a smaller --batch-size."
-            )
+        self.updates = updates_an_epoch(photos, photos_an_update)
         generator = torch.Generator().manual_seed(mixed_seed(seed, epoch))
-        order = torch.randperm(photos, generator=generator).repeat_interleave(repeats)
-        self.updates = photos // photos_an_update
+        order = torch.randperm(photos, generator=generator)
         self._photos_an_update = photos_an_update
-        self._order = order[: self.updates * photos_an_update]
+        places = torch.arange(self.updates * photos_an_update)
+        self._order = order[places // repeats]
         self._draws = draw(len(self._order), generator)
 
     def positions(self, update: int, accumulate: int, process: int, processes: int) -> list[Tensor]:
@@ -203,6 +209,19 @@ class EpochOrder:
     def draws(self, positions: Tensor) -> Draws:
         """The draws for some places."""
         return self._draws[positions]
+
+
+def updates_an_epoch(photos: int, photos_an_update: int) -> int:
+    """Whole updates that an epoch makes.
+
+    Raises:
+        TrainingError: it makes none.
+    """
+    if photos < photos_an_update:
+        raise TrainingError(
+            f"one update takes {photos_an_update} photos, and there are {photos}", "Choose a smaller --batch-size."
+        )
+    return photos // photos_an_update
 
 
 def share_of(batch: Tensor, process: int, processes: int) -> Tensor:

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from lfvit_cli.errors import TrainingError
 from lfvit_cli.networks.dynamic_vit import DynamicViT, ScorePredictor
 from lfvit_cli.networks.layers import Attention, merge_heads, split_heads
-from lfvit_cli.training.losses import cross_entropy, divergence, ratio_loss, token_loss
-from lfvit_cli.training.objective import Lesson, Objective
+from lfvit_cli.training.objective import Lesson, Objective, cross_entropy, divergence
 
 EPSILON = 1e-6
 RATIO_WEIGHT, LOGITS_WEIGHT, TOKENS_WEIGHT = 2.0, 0.5, 0.5
@@ -162,4 +161,30 @@ def _teacher_tokens(lesson: Lesson, tokens: Tensor) -> Tensor:
     return lesson.tokens
 
 
-OBJECTIVES = {DynamicViT: DynamicViTObjective}
+def ratio_loss(kept: list[Tensor], ratios: list[float]) -> Tensor:
+    """Mean over photos and prunings of (share of patches kept - share to keep)^2 (DynamicViT, equation 14).
+
+    Args:
+        kept: one (B, N) tensor of decisions in {0, 1} for each pruning.
+        ratios: the share that each pruning should leave.
+    """
+    misses = [(decisions.float().mean(dim=1) - ratio) ** 2 for decisions, ratio in zip(kept, ratios, strict=True)]
+    return torch.stack(misses).mean()
+
+
+def token_loss(tokens: Tensor, teacher_tokens: Tensor, kept: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean squared difference from the teacher's final tokens, over the tokens that were kept (DynamicViT, eq. 12).
+
+    Args:
+        tokens: (B, N, C).
+        teacher_tokens: (B, N, C).
+        kept: (B, N) in {0, 1}; no gradient flows into it.
+        count: of the kept tokens, where others than these photos' count; by default the sum of ``kept``.
+    """
+    mask = kept.detach().float().unsqueeze(-1)
+    squares = (tokens.float() - teacher_tokens.detach().float()) ** 2 * mask
+    count = mask.sum() if count is None else count
+    return squares.sum() / (count.clamp(min=1) * tokens.shape[-1])
+
+
+OBJECTIVE = DynamicViTObjective

@@ -35,4 +35,4 @@ class EvoViTObjective(Objective):
         return {"loss": (patches + class_token) / 2, "patches": patches, "class_token": class_token}
 
 
-OBJECTIVES = {EvoViT: EvoViTObjective}
+OBJECTIVE = EvoViTObjective

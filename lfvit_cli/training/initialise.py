@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from lfvit_cli.errors import TrainingError, first_line
 from lfvit_cli.networks.checkpoint_files import read_checkpoint
 from lfvit_cli.networks.checkpoints import DEIT, family_of
-from lfvit_cli.networks.method import Method, methods
+from lfvit_cli.networks.method import Method, State
 
 # What answers for other classes than the checkpoint's starts anew.
-HEADS = ("head.", "head_cls.", "head_dist.", "fc.", "classifier.")
+HEADS = {"head", "head_cls", "head_dist", "fc", "classifier"}
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,14 @@ class Initialisation:
         return "; ".join(parts)
 
 
-def initialise(network: nn.Module, source: str | None) -> Initialisation:
+def initialise(network: nn.Module, source: str | None, method: Method | None = None) -> Initialisation:
     """Load what fits of a source into a freshly built network.
 
     Args:
         network: from :func:`lfvit_cli.networks.build.build`.
         source: a timm name (with or without a tag), a checkpoint of the network's family, or one of a plain DeiT or
             ViT; None to start from nothing.
+        method: that the network belongs to; None for any other network of timm's.
 
     Raises:
         CheckpointError: the file is missing, broken or unsafe.
@@ -60,16 +61,18 @@ def initialise(network: nn.Module, source: str | None) -> Initialisation:
     parameters = [name for name, _ in network.named_parameters()]
     if source is None:
         return Initialisation(None, (), (), tuple(parameters), ())
+    start = "" if method is None else method.starts_from
+    remedy = f"Start from {start or 'a checkpoint of its family, or of a plain DeiT'}."
     found = _read(source)
-    _check_family(network, found, source)
-    translated = translate(network, found)
-    fitted: dict[str, Tensor] = {}
+    _check_family(own, found, source, remedy)
+    translated = _translate(network, found, method)
+    fitted: State = {}
     for name, value in translated.items():
         if name in own and (tensor := _fit(name, value, own[name], source)) is not None:
             fitted[name] = tensor
     taken = tuple(name for name in parameters if name in fitted)
     if not taken:
-        raise TrainingError(f"{source} has no parameter of this network", _start(network))
+        raise TrainingError(f"{source} has no parameter of this network", remedy)
     network.load_state_dict(fitted, strict=False)
     resampled = tuple(name for name in taken if translated[name].shape != own[name].shape)
     fresh = tuple(name for name in parameters if name not in fitted)
@@ -77,30 +80,18 @@ def initialise(network: nn.Module, source: str | None) -> Initialisation:
     return Initialisation(source, taken, resampled, fresh, unused)
 
 
-def translate(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _translate(network: nn.Module, state: State, method: Method | None) -> State:
     """A plain backbone's parameters under a method's own names; those of the method itself stay as they are."""
-    method = _method(model)
     if method is None or method.from_vit is None or family_of(state) != DEIT:
         return state
-    return method.from_vit(model, state)
+    return method.from_vit(network, state)
 
 
-def _method(model: nn.Module) -> Method | None:
-    return next((method for method in methods() if method.network is type(model)), None)
-
-
-def _start(model: nn.Module) -> str:
-    """Which checkpoint a network can start from."""
-    method = _method(model)
-    named = "" if method is None else method.starts_from
-    return f"Start from {named or 'a checkpoint of its family, or of a plain DeiT'}."
-
-
-def _read(source: str) -> dict[str, Tensor]:
+def _read(source: str) -> State:
     if not timm.is_model(source.partition(".")[0]):
         return read_checkpoint(source).state
     try:
-        state: dict[str, Tensor] = timm.create_model(source, pretrained=True).state_dict()
+        state: State = timm.create_model(source, pretrained=True).state_dict()
     except (OSError, RuntimeError, ValueError) as error:
         raise TrainingError(
             f"timm's weights for {source} could not be fetched: {first_line(error)}",
@@ -109,12 +100,11 @@ def _read(source: str) -> dict[str, Tensor]:
     return state
 
 
-def _check_family(network: nn.Module, found: dict[str, Tensor], source: str) -> None:
-    ours, theirs = family_of(network.state_dict()), family_of(found)
+def _check_family(own: State, found: State, source: str, remedy: str) -> None:
+    ours, theirs = family_of(own), family_of(found)
     if theirs not in (ours, DEIT):
         raise TrainingError(
-            f"{source} holds {theirs or 'unknown'} weights, and the model is {ours or 'another network'}",
-            _start(network),
+            f"{source} holds {theirs or 'unknown'} weights, and the model is {ours or 'another network'}", remedy
         )
 
 
@@ -122,11 +112,12 @@ def _fit(name: str, value: Tensor, place: Tensor, source: str) -> Tensor | None:
     """The value in the shape of its place; None for a head of other classes."""
     if value.shape == place.shape:
         return value
-    if name.startswith("pos_embed") and value.shape[-1] == place.shape[-1]:
+    parts = name.split(".")
+    if any(part.startswith("pos_embed") for part in parts) and value.shape[-1] == place.shape[-1]:
         side = round((place.shape[1] - 1) ** 0.5)
         resampled: Tensor = resample_abs_pos_embed(value.float(), new_size=[side, side], num_prefix_tokens=1)
         return resampled
-    if name.startswith(HEADS):
+    if HEADS.intersection(parts):
         return None
     shapes = ["x".join(map(str, tensor.shape)) for tensor in (value, place)]
     raise TrainingError(

@@ -1,7 +1,6 @@
 """One training made ready: devices, network, starting weights, teacher, photos, optimizer."""
 
 import atexit
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,18 +15,17 @@ from torch import nn
 
 from lfvit_cli.errors import TrainingError
 from lfvit_cli.images.transforms import TransformSettings
-from lfvit_cli.networks.build import build, evaluation_settings, parse_spec
+from lfvit_cli.networks.build import build, count_classes, evaluation_settings, parse_spec
+from lfvit_cli.networks.method import Method, method_of
 from lfvit_cli.networks.stages import stage_names
+from lfvit_cli.records import Progress
 from lfvit_cli.runtime.devices import choose_device
 from lfvit_cli.training.augment import Augmentation
-from lfvit_cli.training.data import PhotoStore, Splits, list_splits, open_photos, stored_size
+from lfvit_cli.training.data import PhotoStore, Splits, list_splits, open_photos, stored_size, updates_an_epoch
 from lfvit_cli.training.initialise import Initialisation, initialise
 from lfvit_cli.training.objective import ObjectiveSettings
 from lfvit_cli.training.objectives import objective_for
-from lfvit_cli.training.recipes import Recipe
-from lfvit_cli.training.settings import TrainSettings
-
-Report = Callable[[int, int, str], None]
+from lfvit_cli.training.settings import Recipe, TrainSettings
 
 MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 FIRST_LR = 0.01
@@ -41,7 +39,8 @@ class TrainingJob:
         settings: what was asked.
         output: folder of its results.
         accelerator: device, precision, accumulation, processes.
-        network: staged, with its starting weights; shares its parameters with the objective.
+        network: with its starting weights; shares its parameters with the objective.
+        method: that it belongs to; None for any other network of timm's.
         objective: the network and its loss, as Accelerate has prepared it.
         ema: the moving average of the network; None without one.
         teacher: in evaluation mode; None without one.
@@ -60,6 +59,7 @@ class TrainingJob:
     output: Path
     accelerator: Any
     network: nn.Module
+    method: Method | None
     objective: nn.Module
     ema: Any
     teacher: nn.Module | None
@@ -98,8 +98,15 @@ class TrainingJob:
         """Names of the network's stages."""
         return stage_names(self.network)
 
+    @property
+    def loss(self) -> str:
+        """What is trained on, in a few words."""
+        if self.method is not None and self.method.training:
+            return self.method.training
+        return "the cross entropy" if len(self.stages) == 1 else "the mean over stages of the cross entropy"
 
-def prepare(settings: TrainSettings, output: Path, report: Report) -> TrainingJob:
+
+def prepare(settings: TrainSettings, output: Path, report: Progress) -> TrainingJob:
     """Build and load everything that a training needs.
 
     Args:
@@ -115,10 +122,11 @@ def prepare(settings: TrainSettings, output: Path, report: Report) -> TrainingJo
     recipe = settings.recipe
     splits = list_splits(settings.data, settings.train_split, settings.validation_split)
     torch.manual_seed(settings.seed)
+    method = method_of(parse_spec(settings.model)[0])
     network = build(_with_drop_path(settings.model, recipe.drop_path), num_classes=len(splits.train.class_names))
-    initialisation = initialise(network, settings.init)
+    initialisation = initialise(network, settings.init, method)
     transform = TransformSettings.model_validate(evaluation_settings(network))
-    objective = objective_for(network, _objective_settings(recipe))
+    objective = objective_for(network, _objective_settings(recipe), method)
     teacher = _teacher(settings, objective, transform, len(splits.train.class_names))
     accelerator = _accelerator(settings, objective, output)
     train, validation = _open(settings, splits, transform, accelerator.device, report)
@@ -133,6 +141,7 @@ def prepare(settings: TrainSettings, output: Path, report: Report) -> TrainingJo
         output=output,
         accelerator=accelerator,
         network=network.to(accelerator.device),
+        method=method,
         objective=prepared,
         ema=None if recipe.ema_decay is None else ModelEmaV3(network, decay=recipe.ema_decay),
         teacher=None if teacher is None else teacher.to(accelerator.device),
@@ -202,10 +211,9 @@ def _teacher(
     if settings.teacher_checkpoint is None:
         raise TrainingError(f"the teacher {settings.teacher} has no weights", "Add --teacher-checkpoint.")
     teacher = build(settings.teacher, checkpoint=settings.teacher_checkpoint)
-    theirs: Any = teacher
-    if theirs.num_classes != classes:
+    if count_classes(teacher) != classes:
         raise TrainingError(
-            f"the teacher answers {theirs.num_classes} classes, and the photos have {classes}",
+            f"the teacher answers {count_classes(teacher)} classes, and the photos have {classes}",
             "Train it on these photos first.",
         )
     seen = TransformSettings.model_validate(evaluation_settings(teacher))
@@ -236,16 +244,13 @@ def _accelerator(settings: TrainSettings, objective: Any, output: Path) -> Any:
 
 
 def _updates_an_epoch(photos: int, recipe: Recipe, processes: int) -> int:
-    needed = recipe.batch_size * recipe.accumulate * processes
-    if photos < needed:
-        raise TrainingError(f"{photos} photos make no update of {needed}", "Choose a smaller --batch-size.")
     if recipe.batch_size % 2 and (recipe.mixup or recipe.cutmix):
         raise TrainingError("mixup needs photos in pairs", "Choose an even --batch-size.")
-    return photos // needed
+    return updates_an_epoch(photos, recipe.batch_size * recipe.accumulate * processes)
 
 
 def _open(
-    settings: TrainSettings, splits: Splits, transform: TransformSettings, device: torch.device, report: Report
+    settings: TrainSettings, splits: Splits, transform: TransformSettings, device: torch.device, report: Progress
 ) -> tuple[PhotoStore, PhotoStore]:
     train = open_photos(
         splits.train,

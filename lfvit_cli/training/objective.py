@@ -1,12 +1,66 @@
-"""What every family's training has in common: a network together with the loss it is trained on."""
+"""What every method's training has in common: a network together with the loss it is trained on, and its parts."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from lfvit_cli.training.losses import Distillation, distilled_cross_entropy
+Distillation = Literal["none", "soft", "hard"]
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross entropy.
+
+    Args:
+        logits: (B, K).
+        targets: (B,) class indexes, or (B, K) probabilities from mixup or label smoothing.
+    """
+    return F.cross_entropy(logits.float(), targets)
+
+
+def divergence(target_logits: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(softmax(target_logits) || softmax(logits)), mean over the batch.
+
+    Args:
+        target_logits: (B, K); no gradient flows into them.
+        logits: (B, K).
+        temperature: divides both; the result is scaled by its square, which keeps the size of the gradient
+            (Hinton et al., 2015, section 2).
+    """
+    targets = (target_logits.detach().float() / temperature).log_softmax(dim=-1)
+    answers = (logits.float() / temperature).log_softmax(dim=-1)
+    return F.kl_div(answers, targets, reduction="batchmean", log_target=True) * temperature**2
+
+
+def distilled_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    teacher_logits: Tensor | None,
+    distillation: Distillation = "none",
+    temperature: float = 3.0,
+    alpha: float = 0.5,
+) -> Tensor:
+    """Cross entropy, mixed with what a teacher answers: DeiT's equations 2 and 3, on the one head.
+
+    Args:
+        logits: (B, K) of the student.
+        targets: as for :func:`cross_entropy`.
+        teacher_logits: (B, K); None where there is no teacher.
+        distillation: ``soft`` compares probabilities at a temperature, ``hard`` takes the teacher's first class as a
+            second label.
+        temperature: of the soft distillation.
+        alpha: the teacher's share.
+    """
+    own = cross_entropy(logits, targets)
+    if distillation == "none" or teacher_logits is None:
+        return own
+    if distillation == "soft":
+        taught = divergence(teacher_logits, logits, temperature)
+    else:
+        taught = cross_entropy(logits, teacher_logits.argmax(dim=-1))
+    return (1 - alpha) * own + alpha * taught
 
 
 class Lesson(NamedTuple):
@@ -26,10 +80,10 @@ class ObjectiveSettings:
     """What can be chosen about a loss.
 
     Attributes:
-        distillation: how a teacher's logits are learned from; DynamicViT has its own way.
+        distillation: how a teacher's logits are learned from, unless the method has its own way.
         temperature: of the soft distillation.
         alpha: the teacher's share of the distilled cross entropy.
-        final_form_from: share of the training after which the network runs as at inference; None for the family's own.
+        final_form_from: share of the training after which the network runs as at inference; None for the method's own.
     """
 
     distillation: Distillation = "none"
@@ -42,13 +96,13 @@ class Objective(nn.Module, ABC):
     """A network and its loss: one module, so that several processes see every parameter in one forward call.
 
     Attributes:
+        published_final_form_from: what ``final_form_from`` is where the settings leave it open.
+        has_own_distillation: whether it learns from a teacher in its own way, whatever the settings say.
         final_form_from: share of the training after which the network runs as at inference.
         always_whole: whether every parameter has a gradient in every step.
-        has_own_distillation: whether it learns from a teacher in its own way, whatever the settings say.
     """
 
     published_final_form_from: ClassVar[float] = 0.0
-    always_whole: ClassVar[bool] = True
     has_own_distillation: ClassVar[bool] = False
 
     def __init__(self, network: nn.Module, settings: ObjectiveSettings) -> None:
@@ -57,6 +111,7 @@ class Objective(nn.Module, ABC):
         self.settings = settings
         chosen = settings.final_form_from
         self.final_form_from = self.published_final_form_from if chosen is None else chosen
+        self.always_whole = True
 
     @abstractmethod
     def forward(
@@ -72,7 +127,7 @@ class Objective(nn.Module, ABC):
             seeds: (B,) for what is drawn for each image, which so does not depend on its batch or its process.
 
         Returns:
-            ``loss``, and under other names the parts it is the weighted sum of; scalars.
+            ``loss``, and under other names the parts it consists of; scalars.
         """
 
     def classify(self, logits: Tensor, targets: Tensor, lesson: Lesson | None) -> Tensor:

@@ -1,17 +1,18 @@
-"""Which objective trains which network, and what a network answers as a teacher."""
+"""Which objective trains which network, the default one, and what a network answers as a teacher."""
 
+from collections.abc import Callable
 from importlib import import_module, util
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lfvit_cli.networks.method import methods
-from lfvit_cli.networks.stages import stages_of, walk
+from lfvit_cli.networks.method import Method
+from lfvit_cli.networks.stages import stage_names, stages_of, walk
 from lfvit_cli.training.objective import Lesson, Objective, ObjectiveSettings
 
-# The objective of the network file of the same name lies here.
-PACKAGE = "lfvit_cli.training"
+# networks/NAME.py has its objective, if it has one, in training/NAME.py.
+NETWORKS, TRAINING = "lfvit_cli.networks", "lfvit_cli.training"
 
 
 class StagesObjective(Objective):
@@ -29,29 +30,39 @@ class StagesObjective(Objective):
         seeds: Tensor,  # noqa: ARG002
     ) -> dict[str, Tensor]:
         """See :meth:`Objective.forward`; where there are several stages, each is a part."""
-        stages = stages_of(self.network)
-        outputs = walk(stages, images).outputs
-        losses = [self.classify(output.logits, targets, lesson) for output in outputs]
-        parts = {stage.name: loss for stage, loss in zip(stages, losses, strict=True)} if len(stages) > 1 else {}
-        return {"loss": torch.stack(losses).mean(), **parts}
+        outputs = walk(stages_of(self.network), images).outputs
+        losses = torch.stack([self.classify(output.logits, targets, lesson) for output in outputs])
+        parts = dict(zip(stage_names(self.network), losses, strict=True)) if len(losses) > 1 else {}
+        return {"loss": self.combine(losses), **parts}
+
+    def combine(self, losses: Tensor) -> Tensor:
+        """(stages,) losses to the one that is trained on."""
+        return losses.mean()
 
 
-def objective_for(network: nn.Module, settings: ObjectiveSettings) -> nn.Module:
-    """The objective of a network's method around it; the mean over its stages where the method brings none."""
-    return _objective_class(type(network))(network, settings)
+def objective_for(network: nn.Module, settings: ObjectiveSettings, method: Method | None = None) -> nn.Module:
+    """A network together with its loss.
+
+    Args:
+        network: what is trained.
+        settings: what can be chosen about the loss.
+        method: that the network belongs to; None for any other network of timm's.
+
+    Returns:
+        The method's own objective, else that of the file of the same name here, else the mean over the stages.
+    """
+    brought = None if method is None else method.objective
+    make = brought or built_in_objective(type(network)) or StagesObjective
+    return make(network, settings)
 
 
-def has_own_objective(network: type[nn.Module]) -> bool:
-    """Whether a class of networks is trained with a loss of its own."""
-    return _objective_class(network) is not StagesObjective
-
-
-def _objective_class(network: type[nn.Module]) -> Any:
-    brought = (method.objective for method in methods() if method.network is network and method.objective)
-    module = f"{PACKAGE}.{network.__module__.rpartition('.')[2]}"
-    if network.__module__.startswith("lfvit_cli.networks.") and util.find_spec(module) is not None:
-        return import_module(module).OBJECTIVES.get(network, StagesObjective)
-    return next(brought, StagesObjective)
+def built_in_objective(network: type[nn.Module]) -> Callable[..., nn.Module] | None:
+    """The ``OBJECTIVE`` of the file here that is called as a network's own in ``networks/``; None without one."""
+    package, _, name = network.__module__.rpartition(".")
+    if package != NETWORKS or util.find_spec(f"{TRAINING}.{name}") is None:
+        return None
+    made: Callable[..., nn.Module] | None = getattr(import_module(f"{TRAINING}.{name}"), "OBJECTIVE", None)
+    return made
 
 
 @torch.no_grad()

@@ -8,15 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from made_predictions import predictions, random_predictions, tables
-from networks.cases import images
-from networks.three_stages import NAMES, SIDE, three_stages
 
 from lfvit_cli.analysis.exits import ExitCurve, exit_curve, pareto_front, simulate
 from lfvit_cli.errors import AnalysisError
 from lfvit_cli.evaluation.answers import describe
 from lfvit_cli.evaluation.table import Predictions, PredictionsMetadata, StageAnswers
-from lfvit_cli.networks.stages import Output, stages_of, walk
+from lfvit_cli.networks.stages import Output, Stage, walk
 from lfvit_cli.policies import Criterion, ExitPolicy
 
 
@@ -178,30 +177,99 @@ def test_imagenet_is_swept_in_a_tenth_of_a_second() -> None:
     assert min(seconds) < 0.1
 
 
-def answers_of(outputs: tuple[Output, ...], labels: torch.Tensor) -> Predictions:
-    """The table that an evaluation makes of every stage's logits."""
-    stages = {}
-    for name, output in zip(NAMES, outputs, strict=False):
-        stages[name] = StageAnswers(**{key: value.numpy() for key, value in describe(output.logits, labels).items()})
+def answering(logits: torch.Tensor) -> tuple[Stage, ...]:
+    """Stages that answer with given logits (S, N, K); the images are their rows' numbers."""
+
+    def stage(index: int) -> Stage:
+        return Stage(f"stage{index}", lambda images, _: Output(logits[index][images]))
+
+    return tuple(map(stage, range(len(logits))))
+
+
+def described(logits: torch.Tensor, labels: torch.Tensor) -> Predictions:
+    """The table that an evaluation makes of logits (S, N, K)."""
+    answers = [{name: column.numpy() for name, column in describe(own, labels).items()} for own in logits]
+    stages = {f"stage{index}": StageAnswers(**columns) for index, columns in enumerate(answers)}
     metadata = PredictionsMetadata(stages=tuple(stages), macs=(1, 2, 3)[: len(stages)])
-    images = np.array([str(row) for row in range(len(labels))], dtype=object)
-    return Predictions(images, labels.numpy(), stages, metadata)
+    return Predictions(np.array([str(row) for row in labels], dtype=object), labels.numpy(), stages, metadata)
 
 
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("criterion", list(Criterion))
-def test_every_threshold_of_a_sweep_is_what_the_network_does(criterion: Criterion, count: int) -> None:
-    """Image by image, for any criterion and number of stages: the walk stops where the table says."""
-    stages = stages_of(three_stages())[:count]
-    photos, labels = images(30, SIDE), torch.arange(30) % 4
-    table = answers_of(walk(stages, photos).outputs, labels)
-    curve = exit_curve(table, criterion, most_combinations=400)
-    for row in range(0, len(curve), max(1, len(curve) // 12)):
+@st.composite
+def stage_logits(draw: st.DrawFn) -> torch.Tensor:
+    """Logits of two or three stages with ties and certainties among them, of more than ten classes too."""
+    shape = (draw(st.integers(2, 3)), draw(st.integers(1, 8)), draw(st.sampled_from([1, 2, 3, 12])))
+    values = st.one_of(st.sampled_from([0.0, 200.0]), st.floats(-8, 8, width=16))
+    return torch.from_numpy(draw(hnp.arrays(np.float32, shape, elements=values)))
+
+
+@settings(deadline=None)
+@given(logits=stage_logits(), criterion=st.sampled_from(Criterion))
+def test_every_threshold_of_a_sweep_is_what_the_network_does(logits: torch.Tensor, criterion: Criterion) -> None:
+    """Image by image, for every criterion and two or three stages: the walk stops where the table says."""
+    images, stages = torch.arange(logits.shape[1]), answering(logits)
+    table = described(logits, torch.zeros_like(images))
+    curve = exit_curve(table, criterion, most_combinations=100)
+    for row in range(len(curve)):
         thresholds = tuple(curve.thresholds[row].tolist())
-        seen = walk(stages, photos, ExitPolicy(criterion=criterion, thresholds=thresholds))
+        seen = walk(stages, images, ExitPolicy(criterion=criterion, thresholds=thresholds))
         outcome = simulate(table, thresholds, criterion)
         assert outcome.stage.tolist() == seen.exit_stage.tolist()
-        assert outcome.prediction.tolist() == seen.logits.argmax(1).tolist()
-        assert curve.answered[row].tolist() == seen.answered(count)
-    # From all that can exit to none.
-    assert curve.answered[-1].tolist()[-1] == 30 or count == 3
+        assert (logits[outcome.stage, images] == seen.logits).all()
+        assert curve.answered[row].tolist() == seen.answered(len(stages))
+    assert curve.answered[0, 0] == len(images)
+
+
+@pytest.mark.parametrize("criterion", Criterion)
+def test_no_exit_stops_no_image(criterion: Criterion) -> None:
+    """However certain a stage is, every image of network and table goes on at the threshold for no exit."""
+    logits = torch.tensor([[[500.0, 0.0], [0.0, 0.0]]]).repeat(2, 1, 1)
+    table = described(logits, torch.zeros(2, dtype=torch.int64))
+    policy = ExitPolicy.at(criterion.no_exit, criterion=criterion)
+    assert walk(answering(logits), torch.arange(2), policy).exit_stage.tolist() == [1, 1]
+    assert simulate(table, policy.thresholds, criterion).stage.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("criterion", Criterion)
+def test_what_is_no_number_goes_on(criterion: Criterion) -> None:
+    """Logits without an order never exit, neither in the network nor in the table."""
+    logits = torch.tensor([[[torch.nan, 0.0], [9.0, 0.0]]]).repeat(2, 1, 1)
+    table = described(logits, torch.zeros(2, dtype=torch.int64))
+    policy = ExitPolicy.at(0.6, criterion=criterion)
+    assert walk(answering(logits), torch.arange(2), policy).exit_stage.tolist() == [1, 0]
+    assert simulate(table, policy.thresholds, criterion).stage.tolist() == [1, 0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(table=tables(stages=4, most=12), criterion=st.sampled_from(Criterion))
+def test_one_threshold_for_all_stages_is_always_tried(table: Predictions, criterion: Criterion) -> None:
+    """However few combinations are, the front is at least as good as every threshold that all stages share."""
+    curve = exit_curve(table, criterion, most_combinations=1)
+    assert all(agrees(curve, row, table, criterion) for row in range(len(curve)))
+    assert curve.macs is not None
+    values = [getattr(answers, criterion.column) for answers in table.stages.values()]
+    for value in np.unique(np.concatenate(values[:-1])):
+        threshold = np.nextafter(value, np.float32(9)) if criterion.exits_below else value
+        outcome = simulate(table, (float(threshold),) * 3, criterion)
+        cheaper = curve.macs <= np.mean(np.asarray(outcome.macs)) * (1 + 1e-12)
+        assert curve.correct[cheaper].max() >= outcome.correct.sum()
+
+
+@pytest.mark.parametrize("criterion", Criterion)
+def test_rounding_beyond_the_range_makes_no_threshold_outside_it(criterion: Criterion) -> None:
+    """A foreign confidence just above 1, or entropy just below 0, gives thresholds that a policy may have."""
+    table = random_predictions(6)
+    values = np.array([-1e-6, 1 + 1e-6, 0.25, 0.5, 0.75, 1.0])
+    object.__setattr__(table.stages["location"], criterion.column, values)
+    curve = exit_curve(table, criterion)
+    for threshold in curve.thresholds[:-1, 0]:
+        criterion.check(float(threshold))
+    assert all(agrees(curve, row, table, criterion) for row in range(len(curve)))
+    assert curve.exit_rate[[0, -1]].tolist() == [1, 0]
+
+
+def test_stages_of_different_precision_are_compared_exactly() -> None:
+    """Where a foreign file has one stage in single and another in double precision, the counts still hold."""
+    table = random_predictions(60, stages=("one", "two", "three"))
+    object.__setattr__(table.stages["two"], "confidence", table.stages["two"].confidence.astype(float) ** 1.0001)
+    curve = exit_curve(table, most_combinations=100)
+    assert all(agrees(curve, row, table, Criterion.CONFIDENCE) for row in range(len(curve)))

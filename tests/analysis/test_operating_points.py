@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_predictions import predictions, random_predictions
 
-from lfvit_cli.analysis.certificates import choose_certain
 from lfvit_cli.analysis.exits import exit_curve, simulate
 from lfvit_cli.analysis.operating_points import Verdict, operating_points, split_halves
-from lfvit_cli.analysis.targets import Aim, Rule, Target, choose
+from lfvit_cli.analysis.targets import Aim, Rule, Target, choose, choose_certain
 from lfvit_cli.errors import AnalysisError, UnreachableTargetError
 from lfvit_cli.policies import Criterion
 

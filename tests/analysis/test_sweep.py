@@ -1,6 +1,7 @@
 """Tests of analysis/sweep.py."""
 
 import json
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -8,17 +9,24 @@ import pytest
 from made_predictions import random_predictions
 
 from lfvit_cli.analysis.exits import simulate
-from lfvit_cli.analysis.sweep import SweepRecord, SweepSettings, sweep, sweep_record
+from lfvit_cli.analysis.sweep import SweepRecord, SweepSettings, policy_of, sweep, sweep_record
 from lfvit_cli.analysis.targets import Aim, Target
-from lfvit_cli.policies import Criterion
+from lfvit_cli.evaluation.table import Predictions
+from lfvit_cli.policies import Criterion, read_policy
 
 
-@pytest.mark.parametrize("stages", [("full",), ("location", "focus"), ("one", "two", "three")])
-@pytest.mark.parametrize("macs", [True, False])
+@pytest.mark.parametrize(
+    ("stages", "macs"),
+    [
+        (("full",), True),
+        (("full",), False),
+        (("location", "focus"), True),
+        (("location", "focus"), False),
+        (("one", "two", "three"), True),  # More than two stages are traded by their MACs.
+    ],
+)
 def test_record_is_whole_and_valid_json(stages: tuple[str, ...], macs: bool) -> None:
     """A record of any number of stages holds to its own schema, and comes back from JSON as it was."""
-    if len(stages) > 2 and not macs:
-        pytest.skip("more than two stages are traded by their MACs")
     table = random_predictions(60, stages=stages, macs=macs)
     settings = SweepSettings(repeats=3)
     record = sweep_record([sweep(table, "p.parquet", "made", settings)], settings)
@@ -60,7 +68,7 @@ def test_classes_are_those_of_the_first_operating_point() -> None:
 
 
 def test_warnings_say_what_spoils_the_numbers() -> None:
-    """Unknown MACs, untrained weights and a network without an exit are told."""
+    """Unknown MACs and untrained weights are told, and that no network has exits where none has."""
     settings = SweepSettings(repeats=2)
     unknown = random_predictions(20, macs=False)
     untrained = random_predictions(20, stages=("full",))
@@ -74,5 +82,36 @@ def test_warnings_say_what_spoils_the_numbers() -> None:
     assert [warning.partition(";")[0] for warning in record.warnings] == [
         "a: the MACs are unknown",
         "b: the weights are untrained, so its accuracy means nothing",
-        "b: one stage only, so a point and no curve",
     ]
+    *_, told = sweep_record(sweeps[1:], settings).warnings
+    assert told.startswith("every network here has one stage")
+
+
+def test_each_table_keeps_the_criterion_of_its_method() -> None:
+    """Unless one is asked for, a table is swept by its own criterion, and one that names none by confidence."""
+    own, foreign = random_predictions(40), random_predictions(40, seed=1)
+    metadata = own.metadata.model_copy(update={"criterion": Criterion.TOP10_ENTROPY})
+    own = Predictions(own.images, own.labels, own.stages, metadata)
+    for asked, expected in ((None, ["top10-entropy", "confidence"]), (Criterion.MARGIN, ["margin"] * 2)):
+        settings = SweepSettings(criterion=asked, repeats=2, targets=(Target(aim=Aim.EXIT_RATE, value=0.5),))
+        sweeps = [sweep(table, "p.parquet", "made", settings) for table in (own, foreign)]
+        assert [each.criterion for each in sweeps] == expected
+        assert [policy_of(each, each.operating_points[0]).criterion for each in sweeps] == expected
+        assert [len(each.curve) for each in sweeps] == [
+            len(np.unique(getattr(table.stages["location"], each.criterion.column))) + 1
+            for table, each in zip((own, foreign), sweeps, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("stages", [("location", "focus"), ("one", "two", "three")])
+def test_the_policy_is_that_of_its_operating_point(stages: tuple[str, ...], tmp_path: Path) -> None:
+    """Written and read back, it has the thresholds, the stages and what they were chosen for."""
+    settings = SweepSettings(targets=(Target(aim=Aim.EXIT_RATE, value=0.5),), repeats=3)
+    made = sweep(random_predictions(200, stages=stages), "p.parquet", "made", settings)
+    (point,) = made.operating_points
+    (tmp_path / "policy.json").write_text(policy_of(made, point).text())
+    found = read_policy(tmp_path / "policy.json")
+    assert (found.model, found.stages, found.target) == ("lf_deit_small", stages, "exit rate ≥ 50 %")
+    assert found.thresholds == point.thresholds
+    assert len(found.thresholds) == len(stages) - 1
+    assert found.certified == point.certified

@@ -1,5 +1,6 @@
 """Tests of commands/evaluate.py."""
 
+import hashlib
 import json
 import os
 import signal
@@ -64,7 +65,7 @@ def test_answer_goes_to_stdout_and_talk_to_stderr(evaluate: Evaluate, tmp_path: 
 
     code, again, err = evaluate("--limit", "20", "--format", "json", "--batch-size", "5")
     assert (code, json.loads(again)) == (0, rows)
-    assert err == f"this evaluation is done already: reusing {rows[0]['file']}\n"
+    assert err == f"this evaluation is already done: reusing {rows[0]['file']}\n"
 
 
 def test_table_shows_both_stages(evaluate: Evaluate) -> None:
@@ -74,6 +75,75 @@ def test_table_shows_both_stages(evaluate: Evaluate) -> None:
     assert f"{SPEC}, 10 images" in out
     assert [line.split()[0] for line in out.splitlines()[-2:]] == ["location", "focus"]
     assert "top-1" in out
+
+
+def test_a_policy_is_reported_from_the_rows(evaluate: Evaluate, tmp_path: Path) -> None:
+    """With a policy a last row says what it does on these images; the finished evaluation is not run again."""
+    assert evaluate("--limit", "20", "-o", "p.parquet")[0] == 0
+    location, focus = (table := read_predictions(tmp_path / "p.parquet")).stages.values()
+    assert location.entropy is not None
+    values = {"confidence": location.confidence, "entropy": location.entropy}
+    for criterion, option in (("confidence", "--threshold"), ("entropy", "--policy")):
+        threshold = float(np.median(values[criterion]))
+        policy = {"version": 1, "model": SPEC, "stages": ["location", "focus"], "criterion": criterion}
+        (tmp_path / "policy.json").write_text(json.dumps({**policy, "thresholds": [threshold]}))
+        given = [option, "policy.json" if option == "--policy" else str(threshold)]
+        code, out, err = evaluate("--limit", "20", "-o", "p.parquet", *given, "--format", "json")
+        assert code == 0, err
+        assert "already done: reusing" in err
+        (*stages, row) = json.loads(out)
+        exits = location.entropy < threshold if criterion == "entropy" else location.confidence >= threshold
+        right = np.where(exits, location.prediction, focus.prediction) == table.labels
+        first, second = table.metadata.macs or (0, 0)
+        assert [each["stage"] for each in stages] == ["location", "focus"]
+        assert 0 < exits.sum() < 20
+        assert (row["criterion"], row["thresholds"]) == (criterion, [pytest.approx(threshold)])
+        assert (row["top1"], row["answered"]) == (right.mean(), [exits.sum(), 20 - exits.sum()])
+        assert row["top5"] == np.mean(np.where(exits, np.asarray(location.top5), np.asarray(focus.top5)))
+        assert row["expected_macs"] == pytest.approx(first + second * (1 - exits.mean()))
+        code, out, _ = evaluate("--limit", "20", "-o", "p.parquet", *given)
+        assert f"{exits.sum()} / {20 - exits.sum()}" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        (["--threshold", "0.5,0.5"], 1, "2 exit thresholds were given for the stages location, focus"),
+        (["--threshold", "1.5"], 1, "1.5 is not a threshold of confidence"),
+        (["--criterion", "entropy"], 1, "has no published threshold of its entropy. Add --threshold"),
+        (["--policy", "policy.json"], 1, "is for the stages one, two, and"),
+        (["--policy", "nowhere.json"], 1, "cannot read the policy 'nowhere.json'"),
+        (["--policy", "policy.json", "--threshold", "0.5"], 2, "goes without --threshold and --criterion"),
+    ],
+)
+def test_a_policy_that_does_not_fit_is_told_before_the_work(
+    evaluate: Evaluate, tmp_path: Path, given: list[str], code: int, said: str
+) -> None:
+    """Nothing is evaluated or written for a policy that the network cannot run under."""
+    policy = {"version": 1, "model": SPEC, "stages": ["one", "two"], "criterion": "confidence", "thresholds": [0.5]}
+    (tmp_path / "policy.json").write_text(json.dumps(policy))
+    before = sorted(tmp_path.rglob("*"))
+    ended, out, err = evaluate("--limit", "4", *given)
+    assert (ended, out) == (code, "")
+    assert said in " ".join(err.replace("│", " ").split())
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_imported_network_is_known_by_its_file(
+    exit_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network of three stages from outside has a row a stage, and the hash of its file is kept."""
+    monkeypatch.chdir(tmp_path)
+    spec = "exit_vit_small:embed_dim=24,num_heads=3,num_classes=10"
+    arguments = ["evaluate", spec, "--import", str(exit_vit), "--limit", "6", "--workers", "0", "--device", "cpu"]
+    code, out, err = run_here([*arguments, "--threshold", "0.2", "--format", "json"], monkeypatch, capsys)
+    assert code == 0, err
+    (*stages, row) = json.loads(out)
+    assert [each["stage"] for each in stages] == ["after_4", "after_8", "full"]
+    assert row["thresholds"] == [0.2, 0.2]
+    assert sum(row["answered"]) == 6
+    metadata = read_predictions(tmp_path / row["file"]).metadata
+    assert metadata.imports == {str(exit_vit): hashlib.sha256(exit_vit.read_bytes()).hexdigest()}
 
 
 def test_unlabelled_images_have_no_accuracy(evaluate: Evaluate) -> None:
@@ -208,7 +278,7 @@ def test_a_stopped_run_goes_on(evaluate: Evaluate, checkpoint: str, tmp_path: Pa
     assert not Path("p.parquet").exists()
     code, _, err = evaluate(*options)
     assert code == 0
-    assert "going on where an earlier run stopped: " in err
+    assert "continuing where an earlier run stopped: " in err
     assert "of 372 images are done" in err
     assert evaluate("--batch-size", "2", "-o", "whole.parquet")[0] == 0
     assert same_answers(Path("p.parquet"), Path("whole.parquet"))

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 from running import Run
@@ -59,3 +60,14 @@ def test_bad_input_is_one_clear_line(lfvit: Run, arguments: list[str], code: int
     assert "Traceback" not in done.stderr
     if code == 1:
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_stages_of_an_outside_network(lfvit: Run, exit_vit: Path) -> None:
+    """Three rows, and the early exit as a whole: half of the images spread over the two exits."""
+    done = lfvit("flops", "exit_vit_small", "--import", str(exit_vit), "--exit-rate", "0.5", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    *stages, whole = json.loads(done.stdout)
+    assert [row["stage"] for row in stages] == ["after_4", "after_8", "full"]
+    first, second, third = (row["macs"] for row in stages)
+    assert whole["macs"] == round(first + 0.75 * second + 0.5 * third)
+    assert whole["params"] == 22_820_664

@@ -22,6 +22,15 @@ from lfvit_cli.demo.suite import SYSTEMS, demo_predictions
 from lfvit_cli.evaluation.authors_curve import AuthorsCurveRecord
 from lfvit_cli.evaluation.table import Predictions, read_predictions, write_predictions
 from lfvit_cli.images.demo import demo_photos
+from lfvit_cli.results.schemas import shipped_schema
+
+# Rows of ThinkingViT's released logs.
+CURVE = """\
+threshold,images,exit_rate,top1,top5,gmacs_reported,gmacs_recomputed
+0.0,50000,0.0,81.44,95.716,5.85,5.85
+0.5,50000,0.40722,81.368,95.562,3.98,3.976788
+5.0,50000,1.0,73.536,92.046,1.25,1.25
+"""
 
 FILES = {
     "calibration.png",
@@ -85,9 +94,11 @@ def test_json_is_the_record(lfvit: Run, tmp_path: Path, table: Predictions) -> N
 
 
 @pytest.mark.usefixtures("table")
-def test_torch_is_never_imported(run_python: Run) -> None:
-    """Given predictions, the whole command runs without PyTorch."""
-    done = run_python("-X", "importtime", "-m", "lfvit_cli", "sweep-threshold", "p.parquet", "--published")
+def test_torch_is_never_imported(run_python: Run, tmp_path: Path) -> None:
+    """Given predictions and CSV files, the whole command runs without PyTorch."""
+    (tmp_path / "curve.csv").write_text(CURVE)
+    sources = ("p.parquet", "curve.csv", "--published")
+    done = run_python("-X", "importtime", "-m", "lfvit_cli", "sweep-threshold", *sources)
     assert done.returncode == 0, done.stderr
     modules = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "matplotlib" in modules
@@ -100,7 +111,7 @@ def test_the_choice_is_cautious_unless_asked_otherwise(lfvit: Run, tmp_path: Pat
     cautious = lfvit("sweep-threshold", "p.parquet", "--max-drop", "0.5", "--exit-rate", "0.3")
     assert cautious.returncode == 0, cautious.stderr
     assert "* 0." in cautious.stdout
-    assert "* the images are too few to certify any threshold" in cautious.stderr
+    assert "* too few images to certify any threshold" in cautious.stderr
     record = json.loads((tmp_path / "reports/sweep/curve.json").read_text())
     assert [point["certified"] for point in record["operating_points"]] == [False, True]
     assert record["settings"]["rule"] == "cautious"
@@ -121,7 +132,7 @@ def test_the_authors_curve_of_a_checkpoint(lfvit: Run, tmp_path: Path) -> None:
     drawn = [[point["macs"] / 1e9 for point in document["curve"]], [100 * point["top1"] for point in document["curve"]]]
     assert drawn == [pytest.approx(row) for row in budgeted]
     assert document.keys() >= {"curve", "operating_points", "reference_curves", "environment"}
-    assert "thresholds were chosen on the very images that it is reported on" in done.stderr
+    assert "its authors' own curve, not measured here" in done.stderr
     files = {"authors.csv", "curve.json", "curve.png", "curve.svg", "report.md"}
     assert {file.name for file in (tmp_path / "alone").iterdir()} == files
 
@@ -129,6 +140,29 @@ def test_the_authors_curve_of_a_checkpoint(lfvit: Run, tmp_path: Path) -> None:
     assert both.returncode == 0, both.stderr
     assert {file.name for file in (tmp_path / "both").iterdir()} == {*FILES, "authors.csv"}
     assert json.loads((tmp_path / "both/curve.json").read_text())["authors"][0]["curve"] == document["curve"]
+
+
+@pytest.mark.usefixtures("table")
+def test_the_authors_curve_of_a_csv_file(lfvit: Run, tmp_path: Path) -> None:
+    """A CSV file with the documented columns is an authors' curve, alone and beside a CSV file of predictions."""
+    (tmp_path / "curve.csv").write_text(CURVE)
+    done = lfvit("sweep-threshold", "curve.csv", "--format", "json", "-o", "alone")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, shipped_schema("authors_curve"))
+    assert [(point["threshold"], point["exit_rate"]) for point in document["curve"]] == [(5, 1), (0.5, 0.40722), (0, 0)]
+    assert document["operating_points"] == []
+    shown = lfvit("sweep-threshold", "curve.csv", "-o", "alone")
+    assert "threshold" in shown.stdout
+
+    both = lfvit("sweep-threshold", "curve.csv", "bare.csv", "p.parquet", "--macs", "1,2", "-o", "both")
+    assert both.returncode == 0, both.stderr
+    assert {file.name for file in (tmp_path / "both").iterdir()} == {*FILES, "authors.csv"}
+    record = json.loads((tmp_path / "both/curve.json").read_text())
+    jsonschema.validate(record, shipped_schema("sweep"))
+    assert record["authors"][0]["curve"] == document["curve"]
+    assert (record["name"], [other["name"] for other in record["others"]]) == ("bare", ["lf_deit_small"])
+    assert {file.name for file in (tmp_path / "both/policies").iterdir()} == {"bare.json", "lf_deit_small.json"}
 
 
 def test_a_model_is_evaluated_first_and_its_evaluation_reused(lfvit: Run, tmp_path: Path) -> None:
@@ -144,7 +178,7 @@ def test_a_model_is_evaluated_first_and_its_evaluation_reused(lfvit: Run, tmp_pa
     assert document["images"] == len(read_predictions(file))
     second = lfvit(*model, "--format", "json", "--repeats", "3", "--exit-rate", "0.2")
     assert second.returncode == 0, second.stderr
-    assert "this evaluation is done already: reusing" in second.stderr
+    assert "this evaluation is already done: reusing" in second.stderr
     assert json.loads(second.stdout)["curve"] == document["curve"]
 
 
@@ -215,8 +249,8 @@ def test_bare_sweeps_the_demo_suite(lfvit: Run) -> None:
             1,
             "error: no model is called 'lf_deit_smal'. Did you mean lf_deit_small",
         ),
-        (("p.parquet", "--checkpoint", "a.pth"), 2, "belongs to a model, and none is named"),
-        (("lf_deit_small", "--checkpoint", "a.pth", "--checkpoint", "b.pth"), 2, "given 2 times for 1 models"),
+        (("p.parquet", "--checkpoint", "a.pth"), 2, "needs a model among the sources"),
+        (("lf_deit_small", "--checkpoint", "a.pth", "--checkpoint", "b.pth"), 2, "2 given for 1 model"),
         (("bare.pth",), 1, "error: checkpoint bare.pth carries no curve of its authors. Evaluate it: lfvit sweep"),
         (("p.parquet", "--rule", "bold"), 2, "Invalid value for '--rule'"),
         (("absent.parquet",), 1, "error: predictions 'absent.parquet': no such file. Make one with `lfvit evaluate`"),
@@ -224,7 +258,7 @@ def test_bare_sweeps_the_demo_suite(lfvit: Run) -> None:
         (("bare.csv", "--budget", "2"), 1, "error: a budget needs MACs"),
         (("bare.csv", "--criterion", "entropy"), 1, "the predictions have no entropy column"),
         (("p.parquet", "--exit-rate", "1.2"), 2, "Invalid value for '--exit-rate'"),
-        (("p.parquet", "--macs", "1,2"), 2, "given 1 times for 0 files without MACs"),
+        (("p.parquet", "--macs", "1,2"), 2, "1 given for 0 files without MACs"),
         (("bare.csv", "--macs", "many"), 2, "'many' is not a list of GMACs"),
         (("bare.csv", "--macs", "1,2,3"), 1, "3 MACs given for the stages location, focus"),
         (("p.parquet", "-o", "p.parquet/out"), 1, "cannot write to"),

@@ -30,6 +30,8 @@ def test_descriptions_are_those_of_the_softmax(values: np.ndarray, data: st.Data
     np.testing.assert_allclose(found["confidence"], ordered[:, -1], rtol=1e-5)
     np.testing.assert_allclose(found["margin"], ordered[:, -1] - ordered[:, -2], atol=1e-6)
     np.testing.assert_allclose(found["entropy"], stats.entropy(probabilities, axis=1), atol=1e-5)
+    # SciPy makes them sum to one.
+    np.testing.assert_allclose(found["top10_entropy"], stats.entropy(ordered[:, -10:], axis=1), atol=1e-5)
     assert (np.take_along_axis(values, found["prediction"][:, None], 1)[:, 0] == values.max(axis=1)).all()
     ahead = (values > values[np.arange(rows), labels][:, None]).sum(axis=1)
     behind = (values < values[np.arange(rows), labels][:, None]).sum(axis=1)
@@ -44,7 +46,7 @@ def test_confidence_is_the_one_that_the_early_exit_compares() -> None:
     logits = torch.randn(50, 1000, generator=torch.Generator().manual_seed(0)).half() * 4
     described = describe(logits, torch.zeros(50, dtype=torch.int64))
     assert torch.equal(described["confidence"], confidence(logits))
-    assert all(described[name].dtype == torch.float32 for name in ("confidence", "entropy", "margin"))
+    assert all(described[name].dtype == torch.float32 for name in ("confidence", "entropy", "margin", "top10_entropy"))
 
 
 def test_a_single_class_leaves_no_doubt() -> None:

@@ -2,12 +2,22 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from evaluating import evaluated, network, save_checkpoint
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lfvit_cli.errors import MeasureError
-from lfvit_cli.evaluation.files import identity_hash, predictions_file, read_finished, weights_sha256
+from lfvit_cli.evaluation.files import (
+    SHARD_IMAGES,
+    Shards,
+    identity_hash,
+    predictions_file,
+    read_finished,
+    weights_sha256,
+)
 from lfvit_cli.evaluation.table import PredictionsMetadata
 from lfvit_cli.images.demo import demo_folder
 
@@ -18,7 +28,9 @@ FACTS = PredictionsMetadata(
     listing_hash="l",
     transform_hash="t",
     dtype="float32",
+    imports={"method.py": "i"},
 )
+SIZES = st.integers(1, 700)
 
 
 def test_a_folder_gets_a_file_named_by_model_and_hash(tmp_path: Path) -> None:
@@ -27,12 +39,20 @@ def test_a_folder_gets_a_file_named_by_model_and_hash(tmp_path: Path) -> None:
     assert file.parent == tmp_path
     assert file.name.startswith("lf_deit_small-location_grid-9-region_size-8-")
     assert file.suffix == ".parquet"
-    changes = {"checkpoint_hash": "C", "listing_hash": "L", "transform_hash": "T", "dtype": "float16", "model": "lf"}
+    changes: dict[str, object] = {
+        "checkpoint_hash": "C",
+        "listing_hash": "L",
+        "transform_hash": "T",
+        "dtype": "float16",
+        "model": "lf",
+    }
+    changes["imports"] = {"method.py": "I"}
     others = [FACTS.model_copy(update={name: value}) for name, value in changes.items()]
     names = {predictions_file(tmp_path, other, logits=False).name for other in others}
-    assert len({file.name, predictions_file(tmp_path, FACTS, logits=True).name, *names}) == 7
-    # Where it ran does not change what is asked.
-    assert predictions_file(tmp_path, FACTS.model_copy(update={"device": "cuda"}), logits=False) == file
+    assert len({file.name, predictions_file(tmp_path, FACTS, logits=True).name, *names}) == 8
+    # Where it ran, and where an imported file lies, does not change what is asked.
+    for update in ({"device": "cuda"}, {"imports": {"elsewhere/method.py": "i"}}):
+        assert predictions_file(tmp_path, FACTS.model_copy(update=update), logits=False) == file
 
 
 def test_a_named_file_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -82,3 +102,50 @@ def test_a_file_that_holds_something_else_is_not_touched(tmp_path: Path) -> None
     evaluation.path.write_text("label,full_prediction,full_confidence\n0,0,1\n")
     with pytest.raises(MeasureError, match=r"p.parquet.*not a Parquet file, and it is in the way.*--fresh"):
         read_finished(evaluation.path, facts, logits=False)
+
+
+@given(images=st.integers(0, 3000), batch_size=SIZES, processes=st.integers(1, 9))
+def test_batches_are_the_same_however_many_processes_share_them(images: int, batch_size: int, processes: int) -> None:
+    """Every image is in one batch, and the batches are those of a run from first to last without shards."""
+    shards = Shards(Path(), images, batch_size)
+    everything = list(range(len(shards)))
+    dealt = [shards.batches(everything[index::processes]) for index in range(processes)]
+    plain = [range(first, min(first + batch_size, images)) for first in range(0, images, batch_size)]
+    assert sorted((batch for share in dealt for batch in share), key=lambda batch: batch.start) == plain
+
+
+@given(images=st.integers(1, 3000), batch_size=SIZES)
+def test_a_shard_knows_its_images(images: int, batch_size: int) -> None:
+    """Positions and shards agree, and a shard is whole batches of about the size promised."""
+    shards = Shards(Path(), images, batch_size)
+    for shard in range(len(shards)):
+        assert {shards.of(position) for position in shards.positions(shard)} == {shard}
+    assert sum(len(shards.positions(shard)) for shard in range(len(shards))) == images
+    assert shards.size % batch_size == 0
+    assert shards.size == batch_size or SHARD_IMAGES / 2 < shards.size <= SHARD_IMAGES
+
+
+def test_saved_shards_come_back_joined_in_order(tmp_path: Path) -> None:
+    """Shards saved in any order, some without rows, are read as one table."""
+    shards = Shards(tmp_path / "parts", 3 * SHARD_IMAGES, SHARD_IMAGES)
+    shards.create()
+    assert shards.missing() == [0, 1, 2]
+    shards.save(2, {"label": np.array([7, 8]), "reason": np.array(["torn"])})
+    shards.save(0, {"label": np.array([1, 2, 3]), "reason": np.array(["of another length"])})
+    assert shards.missing() == [1]
+    shards.save(1, {})
+    columns = shards.load()
+    assert columns["label"].tolist() == [1, 2, 3, 7, 8]
+    assert columns["reason"].tolist() == ["of another length", "torn"]
+    shards.remove()
+    assert list(tmp_path.iterdir()) == []
+    shards.remove()
+
+
+def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    """What is not plain numbers or text is refused, and no half file stays."""
+    shards = Shards(tmp_path, 1, 1)
+    with pytest.raises(ValueError, match=r"[Oo]bject arrays"):
+        shards.save(0, {"label": np.array([object()])})
+    assert list(tmp_path.iterdir()) == []
+    assert shards.missing() == [0]

@@ -22,7 +22,7 @@ from lfvit_cli.images.sampling import sample
 from lfvit_cli.images.transforms import TransformSettings, normalise
 from lfvit_cli.networks.checkpoint_files import file_sha256
 from lfvit_cli.networks.stages import stages_of, walk
-from lfvit_cli.policies import ExitPolicy
+from lfvit_cli.policies import Criterion, ExitPolicy
 
 PHOTOS = str(demo_folder() / "test")
 
@@ -85,6 +85,24 @@ def test_half_precision_answers_alike(checkpoint: str, tmp_path: Path, dtype: st
     assert half.metadata.dtype == dtype
     difference = np.abs(full.stages["location"].confidence - half.stages["location"].confidence)
     assert 0 < difference.max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("spec", "stages", "criterion"),
+    [
+        ("multi_exit_deit_tiny:layers=(1,2),depth=3,embed_dim=24,num_heads=3", 3, Criterion.CONFIDENCE),
+        ("thinking_deit_3h_6h:thinking_stages=(1,2,3),depth=2,embed_dim=24", 3, Criterion.TOP10_ENTROPY),
+    ],
+)
+def test_any_number_of_stages_is_evaluated(tmp_path: Path, spec: str, stages: int, criterion: Criterion) -> None:
+    """Every stage has its answers and MACs, and the file names the criterion that the method publishes."""
+    table = evaluated(tmp_path, model=f"{spec},num_classes={CLASSES}", data=PHOTOS, limit=4).predictions
+    assert len(table.stages) == len(table.metadata.stages) == len(table.metadata.macs or ()) == stages
+    assert table.metadata.criterion is criterion
+    for answers_of_stage in table.stages.values():
+        columns = [getattr(answers_of_stage, each.column) for each in Criterion]
+        assert [len(column) for column in columns] == [4] * len(Criterion)
+        assert np.isfinite(np.array(columns)).all()
 
 
 def test_any_classifier_has_the_stage_full(tmp_path: Path) -> None:
@@ -196,7 +214,7 @@ def test_no_readable_image_is_an_error(checkpoint: str, tmp_path: Path) -> None:
     """Where nothing can be read there is no table, and no half-done work."""
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").write_text("no image")
-    with pytest.raises(ImagesError, match=r"none of 1 image\(s\) can be read: .*1.jpg.*not a JPEG"):
+    with pytest.raises(ImagesError, match=r"none of the 1 images can be read: .*1.jpg.*not a JPEG"):
         evaluated(tmp_path / "out", checkpoint=checkpoint, data=str(tmp_path / "photos"))
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from made_predictions import MACS, random_predictions, tables
 
+from lfvit_cli.errors import PredictionsError
 from lfvit_cli.evaluation.table import (
     METADATA_KEY,
     Predictions,
-    PredictionsError,
     PredictionsMetadata,
     read_predictions,
     write_predictions,

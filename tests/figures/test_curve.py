@@ -14,6 +14,7 @@ from lfvit_cli.analysis.targets import Aim, Target
 from lfvit_cli.evaluation.authors_curve import AuthorsCurve, AuthorsPoint
 from lfvit_cli.figures.curve import PublishedPoint, draw_curves
 from lfvit_cli.figures.style import render
+from lfvit_cli.policies import Criterion
 
 SETTINGS = SweepSettings(repeats=3)
 PUBLISHED = [
@@ -29,7 +30,7 @@ PUBLISHED = [
 AUTHORS = AuthorsCurve(
     name="lf-vit",
     file="lf-vit.pth",
-    checkpoint_hash="",
+    sha256="",
     curve=tuple(AuthorsPoint(exit_rate=None, top1=top1, macs=macs) for macs, top1 in [(1.2e9, 0.75), (3.8e9, 0.8)]),
     reference_curves={
         "location_only": (AuthorsPoint(exit_rate=1, top1=0.7, macs=1.1e9),),
@@ -113,7 +114,7 @@ def test_the_authors_curve_stands_alone() -> None:
     """Without predictions the authors' curve is drawn with its stages, and the figure says what it is worth."""
     figure = draw_curves([], authors=[AUTHORS])
     (axes,) = figure.axes
-    assert "thresholds chosen on the images of the report" in axes.get_title("left")
+    assert "as the authors report it, not measured here" in axes.get_title("left")
     assert {text.get_text() for text in axes.texts} == {"location only", "focus only"}
     assert legend(figure) == ["lf-vit (its authors' own)"]
     assert len(render(figure, "png")) > 10_000
@@ -127,6 +128,17 @@ def test_the_certified_point_is_the_one_shown() -> None:
     assert (unsure.certified, sure.certified) == (False, True)
     star = line(draw_curves([swept]).axes[0], "chosen, on held-out images")
     assert star[0, 1] == pytest.approx(100 * sure.top1.value)
+
+
+def test_the_label_names_criterion_and_thresholds() -> None:
+    """The chosen point says what is compared with which threshold, for every criterion and each stage."""
+    aims = (Target(aim=Aim.EXIT_RATE, value=0.5),)
+    for criterion, sign in ((Criterion.MARGIN, "≥"), (Criterion.TOP10_ENTROPY, "<")):
+        table = random_predictions(150, stages=("one", "two", "three"))
+        swept = sweep(table, "p.parquet", "m", SweepSettings(criterion=criterion, repeats=3, targets=aims))
+        first, second = (f"{value:.3f}" for value in swept.operating_points[0].thresholds)
+        texts = [text.get_text() for text in draw_curves([swept]).axes[0].texts]
+        assert any(text.startswith(f"{criterion} {sign} {first}, {second}\n") for text in texts)
 
 
 def test_unknown_macs_are_drawn_by_exit_rate() -> None:

@@ -1,18 +1,18 @@
 """Whole pages: every text inside, none over another."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from made_looks import plain_look, pruning_look, region_look, staged_look
+from made_looks import plain_look, pruning_look, region_look, staged_look, tracing_look
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lfvit_cli.figures.compare import draw_comparison
-from lfvit_cli.figures.panels import draw_panel
-from lfvit_cli.figures.sheet import PHOTOS_A_SHEET, decision, draw_sheet
+from lfvit_cli.figures.gallery import PHOTOS_A_SHEET, decision, draw_comparison, draw_sheet
+from lfvit_cli.figures.panels import draw_panel, views
 from lfvit_cli.figures.style import render
 from lfvit_cli.looks.look import Look
 
@@ -26,6 +26,8 @@ LOOKS = {
     "eight prunings": pruning_look(8),
     "plain": plain_look(label=0),
     "two stages that show nothing": staged_look(2, label=1),
+    "twelve stages that show nothing": staged_look(12),
+    "three stages that show all": tracing_look(),
     "three stages by entropy": staged_look(3, criterion="entropy"),
     "five stages by margin": staged_look(5, criterion="margin", label=0),
 }
@@ -73,10 +75,53 @@ def test_texts_of_a_panel_stand_apart(look: Look) -> None:
 
 @pytest.mark.parametrize("look", [*LOOKS.values()], ids=[*LOOKS])
 def test_numbers_are_never_cut(look: Look) -> None:
-    """However long the names, the title ends with its number, and the threshold stays in it."""
-    (heading, *_) = texts(draw_panel(nasty(look)))
-    assert heading.get_text()[-4:].strip("≥< ").replace(".", "").isdigit()
-    assert look.policy is None or f"{look.policy.thresholds[0]:g}" in heading.get_text()
+    """However long the names, the probability stays in the title; so does a threshold that it speaks of."""
+    heading = texts(draw_panel(nasty(look)))[0].get_text()
+    assert f", {look.answer.probability:.2f}" in heading
+    assert look.policy is None or look.answered > 1 or f" {look.policy.thresholds[0]:g}" in heading
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_pictures_and_answers_stay_on_the_page(look: Look) -> None:
+    """No picture, bar or outline of a cost leaves the page, and no picture covers another."""
+    figure = draw_panel(look)
+    width, height = figure.get_size_inches()
+    drawn: Any = figure.axes[0]
+    pictures = {tuple(image.get_extent()) for image in drawn.images}
+    for left, right, bottom, top in pictures:
+        assert 0 < left < right < width
+        assert 0 < top < bottom < height
+    for shape in drawn.patches:
+        assert 0 < shape.get_x() <= shape.get_x() + shape.get_width() < width
+        assert 0 < shape.get_y() <= shape.get_y() + shape.get_height() < height
+    for one, other in itertools.combinations(pictures, 2):
+        assert one[1] <= other[0] or other[1] <= one[0] or one[2] <= other[3] or other[2] <= one[3]
+
+
+def test_at_most_four_prunings_are_drawn_and_the_others_named() -> None:
+    """The first, the last and two between; the others by what they are called."""
+    look = pruning_look(8)
+    assert [view.caption for view in views(look)] == ["layer 3", "layer 9", "layer 18", "layer 24"]
+    said = [text.get_text() for text in texts(draw_panel(look))]
+    assert "Not drawn: layer 6, 12, 15, 21." in said
+    assert not any("Not drawn" in text.get_text() for text in texts(draw_panel(pruning_look(4))))
+
+
+def test_every_stage_shows_its_own_traces() -> None:
+    """A heat map, a region alone, and tokens; what the early exit never ran is marked as such."""
+    shown = views(tracing_look())
+    assert [view.caption for view in shown] == ["coarse: attention", "middle: region", "fine: windows"]
+    assert [view.skipped for view in shown] == [False, False, True]
+    said = [text.get_text() for text in texts(draw_panel(tracing_look()))]
+    assert "fine: windows (not run)" in said
+
+
+def test_what_little_a_network_knows_is_said_in_every_picture() -> None:
+    """At the foot of panels, sheets and comparisons."""
+    look = replace(LOOKS["exited"], knows="knows only boot and cap, and calls everything else one of them")
+    for figure in (draw_panel(look), draw_sheet([look, look]), draw_comparison([look, LOOKS["plain"]])):
+        said = [text.get_text() for text in texts(figure)]
+        assert said.count(f"{look.model} {look.knows}.") == 1
 
 
 @pytest.mark.parametrize("photo", [(4, 3000), (3000, 4), (1, 1)], ids=["strip", "column", "dot"])
@@ -106,12 +151,26 @@ def test_texts_of_a_contact_sheet_stand_apart(count: int, change: Callable[[Look
     check_layout(draw_sheet([change(look) for look in looks[:count]]))
 
 
+def test_a_sheet_has_a_key_to_every_decision() -> None:
+    """Each with its count, in as many lines as it takes; a single stage decides nothing, and needs none."""
+    look = staged_look(7)
+    looks = [replace(look, answered=index) for index in (*range(7), 6)]
+    figure = draw_sheet(looks)
+    check_layout(figure)
+    said = [text.get_text() for text in texts(figure)]
+    assert [f"answered after stage_{index}: 1" in said for index in range(6)] == [True] * 6
+    assert "went on to stage_6: 2" in said
+    assert not any("answered" in text.get_text() for text in texts(draw_sheet([plain_look()])))
+
+
 def test_decisions_differ_in_letter_and_in_colour() -> None:
     """A sheet can be read without colour vision."""
     looks = (region_look(first=0.9, label=0), region_look(first=0.4, label=1), region_look(first=0.4, label=0))
     decisions = [decision(look) for look in looks]
-    assert [each.letter for each in decisions] == ["L", "F", "H"]
+    assert [each.letter for each in decisions] == ["L", "F", "✗"]
     assert len({each.colour for each in decisions}) == 3
+    # Stages of one initial go by their number.
+    assert decision(staged_look(3)).letter == "3"
 
 
 def test_untrained_weights_are_told() -> None:

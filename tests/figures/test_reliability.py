@@ -5,7 +5,7 @@ import pytest
 from made_predictions import random_predictions
 from matplotlib.patches import Rectangle
 
-from lfvit_cli.analysis.calibration import calibration
+from lfvit_cli.analysis.breakdown import calibration
 from lfvit_cli.figures.reliability import draw_reliability
 from lfvit_cli.figures.style import render
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from made_looks import plain_look, region_look
+from made_looks import plain_look, region_look, staged_look
 
 from lfvit_cli.figures.verdicts import comparison, effect, gmacs, spent, title
 from lfvit_cli.looks.look import Look
@@ -36,7 +36,8 @@ def test_a_comparison_is_true_as_written(confidence: float, threshold: float) ->
     ("look", "words"),
     [
         (region_look(first=0.91), "Answered after location: boot, 0.91 ≥ 0.76"),
-        (region_look(first=0.41), "Location unsure (boot, 0.41 < 0.76); focus answers cap, 0.80"),
+        (region_look(first=0.41), "Answered after focus: cap, 0.80; location was not sure: boot, 0.41 < 0.76"),
+        (staged_look(3), "Answered after stage_2: coat, 0.50; the 2 stages before were not sure"),
         (plain_look(), "Answer: boot, 0.60"),
     ],
 )
@@ -74,6 +75,6 @@ def test_long_names_leave_room_for_the_numbers() -> None:
         replace(stage, top=tuple(replace(each, name=each.name * 40) for each in stage.top)) for stage in look.stages
     )
     words = title(replace(look, stages=named), 10, 15)
-    assert words.startswith("Location unsure (bootboot")
-    assert words.endswith("…, 0.80")
-    assert "0.41 < 0.76" in words
+    assert words.startswith("Answered after focus: capcap")
+    assert "…, 0.80; location was not sure: bootb" in words
+    assert words.endswith("…, 0.41 < 0.76")

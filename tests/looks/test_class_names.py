@@ -9,7 +9,7 @@ import pytest
 from lfvit_cli.errors import MeasureError
 from lfvit_cli.images.demo import demo_class_names, demo_photos
 from lfvit_cli.looks.class_names import HEADER_KEY, name_classes
-from lfvit_cli.looks.photo_files import PhotoFiles
+from lfvit_cli.looks.photos import PhotoFiles
 
 NAMES = ("ant", "bee")
 

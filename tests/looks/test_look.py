@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 from made_looks import plain_look, region_look
 
-from lfvit_cli.looks.look import Look
-from lfvit_cli.looks.record import look_record
+from lfvit_cli.looks.look import Look, look_record
 from lfvit_cli.policies import ExitPolicy
 
 

@@ -10,16 +10,18 @@ import torch
 from made_looks import CLASSES, DEIT, DYNAMIC_VIT, EVO_VIT, LF_VIT, save_narrow
 
 from lfvit_cli.cost import count_stages
+from lfvit_cli.errors import MeasureError
 from lfvit_cli.images.decode import open_image
 from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.images.transforms import TransformSettings, build_transform
 from lfvit_cli.looks.class_names import name_classes
-from lfvit_cli.looks.look import BoxLook, HeatLook, Look, TokensLook
-from lfvit_cli.looks.viewer import Viewer
+from lfvit_cli.looks.look import Look
+from lfvit_cli.looks.viewer import Viewer, known_classes
 from lfvit_cli.networks.build import build, evaluation_settings
 from lfvit_cli.networks.exits import confidence
 from lfvit_cli.networks.plugins import load_methods
-from lfvit_cli.networks.stages import stages_of, walk
+from lfvit_cli.networks.stages import Output, stages_of, walk
+from lfvit_cli.networks.traces import Heat, Tokens, Trace
 from lfvit_cli.policies import ExitPolicy
 
 CPU = torch.device("cpu")
@@ -48,7 +50,8 @@ def test_it_sees_what_lf_vit_computes(photo: Path, tmp_path: Path) -> None:
     look, network, images = looked(LF_VIT, photo, tmp_path)
     location = network.location(images)
     focus = network.focus(images, location)
-    ((_, heat),), ((_, box),), ((_, tokens),) = map(look.traces, (HeatLook, BoxLook, TokensLook))
+    (first, second) = look.stages
+    (heat,), (box,), (tokens,) = first.heats, second.boxes, second.tokens
     np.testing.assert_allclose(heat.values.ravel(), location.class_attention[0], atol=1e-6)
     cells = network.selector.window_cells[focus.region[0]]
     assert (box.row * 7 + box.column, box.height * box.width, box.grid) == (cells[0], len(cells), (7, 7))
@@ -90,7 +93,8 @@ def test_the_costs_are_those_of_lfvit_flops(photo: Path, tmp_path: Path) -> None
 def test_it_sees_what_token_pruning_keeps(spec: str, photo: Path, tmp_path: Path) -> None:
     """The kept patches are the network's own, on its grid."""
     look, network, images = looked(spec, photo, tmp_path)
-    seen = [trace.owner.tolist() for _, trace in look.traces(TokensLook)]
+    (stage,) = look.stages
+    seen = [trace.owner.tolist() for trace in stage.tokens]
     assert seen == [trace.owner[0].tolist() for trace in network.answer(images).traces]
     assert all(np.shape(owner) == (14, 14) for owner in seen)
     assert len(seen) == (3 if spec == DYNAMIC_VIT else 2)
@@ -161,4 +165,47 @@ def test_what_little_a_network_knows_is_said(photo: Path) -> None:
         )
         for limited in (False, True)
     ]
-    assert [look.knows for look in looks] == [None, "knows 5 kinds only: class 0, class 1, class 2, class 3, ..."]
+    known = "knows only 5 classes, such as class 0, class 1, class 2 and class 3, and calls everything else one of them"
+    assert [look.knows for look in looks] == [None, known]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("boot",), "knows only boot,"),
+        (("boot", "cap"), "knows only boot and cap,"),
+        (CLASSES[:4], "knows only boot, cap, coat and robe,"),
+        (
+            ("a long name", "ant", "bee", "b long", "cat", "dog", "a d", "eel!"),
+            "8 classes, such as ant, bee, cat and a d,",
+        ),
+    ],
+)
+def test_short_names_from_the_whole_list_stand_for_all(names: tuple[str, ...], words: str) -> None:
+    """All of a few names; of many, the shortest of each quarter."""
+    assert words in known_classes(names)
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [Heat(torch.zeros(1, 49)), Tokens(torch.zeros(1, 49, dtype=torch.long)), Trace()],
+    ids=["flat heat", "flat tokens", "unknown"],
+)
+def test_a_trace_of_another_shape_or_kind_is_refused(
+    photo: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network from outside learns what its traces should be."""
+    viewer = Viewer(DEIT, None, CPU, torch.float32)
+    monkeypatch.setattr(viewer, "_run", lambda _: (Output(torch.zeros(1, 5), traces=(trace,)),))
+    with pytest.raises(MeasureError, match=f"a trace of the kind {type(trace).__name__} cannot be drawn"):
+        viewer.look(photo, open_image(photo), name_classes(5), ExitPolicy.never(1))
+
+
+def test_an_answer_that_is_no_number_goes_on(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the walk, whichever way the criterion compares."""
+    viewer = Viewer(LF_VIT, None, CPU, torch.float32)
+    nothing = Output(torch.full((1, 5), torch.nan))
+    monkeypatch.setattr(viewer, "_run", lambda _: (nothing, Output(torch.zeros(1, 5))))
+    for criterion in ("confidence", "entropy"):
+        policy = ExitPolicy.at(0.0 if criterion == "confidence" else 9.0, criterion=criterion)
+        assert viewer.look(photo, open_image(photo), name_classes(5), policy).answered == 1

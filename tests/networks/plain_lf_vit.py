@@ -12,9 +12,10 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lfvit_cli.networks.lf_vit import FocusOutput, LFViT, LocationOutput
+from lfvit_cli.networks.lf_vit import FocusOutput, LFViT
 from lfvit_cli.networks.method import EVALUATION, SMALL
 from lfvit_cli.networks.stages import Stage
+from lfvit_cli.networks.two_grids import CoarseOutput
 
 BETA, ALPHA = 0.99, 0.88
 
@@ -32,7 +33,7 @@ class PlainLFViT(LFViT):
         )
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def plain_location(self, images: Tensor) -> LocationOutput:
+    def plain_location(self, images: Tensor) -> CoarseOutput:
         """The location pass."""
         small = F.interpolate(images, size=self.image_size // 2, mode="bilinear", align_corners=True)
         embedded = torch.cat((self.cls_token.expand(len(images), -1, -1), self.patch_embed(small)), dim=1)
@@ -44,10 +45,10 @@ class PlainLFViT(LFViT):
                 accumulated = BETA * accumulated + (1 - BETA) * attention.float()
         tokens = self.norm(tokens)
         attended = accumulated.mean(dim=1)[:, 0, 1:]
-        return LocationOutput(self.head(tokens[:, 0]), attended, embedded[:, 1:], tokens[:, 1:])
+        return CoarseOutput(self.head(tokens[:, 0]), attended, embedded[:, 1:], tokens[:, 1:])
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def plain_focus(self, images: Tensor, state: LocationOutput) -> FocusOutput:
+    def plain_focus(self, images: Tensor, state: CoarseOutput) -> FocusOutput:
         """The focus pass."""
         windows, region = self.windows(), []
         for attended in state.class_attention:
@@ -69,7 +70,7 @@ class PlainLFViT(LFViT):
         for block in self.blocks:
             tokens, _ = plain_block(block, tokens)
         logits = self.head(self.norm(tokens)[:, 0])
-        return FocusOutput(logits, torch.tensor(region, device=images.device), kept, coarse, self.grid)
+        return FocusOutput(logits, kept, coarse, self.grid, torch.tensor(region, device=images.device))
 
     def windows(self) -> list[list[int]]:
         """The cells of every window."""

@@ -13,8 +13,9 @@ from torch import nn
 from lfvit_cli.cost import count_stages
 from lfvit_cli.errors import CheckpointError, KeywordError
 from lfvit_cli.networks.build import build
-from lfvit_cli.networks.checkpoints import load_checkpoint
+from lfvit_cli.networks.checkpoints import family_of, load_checkpoint
 from lfvit_cli.networks.stages import stage_names, stages_of, walk
+from lfvit_cli.networks.traces import Heat, Tokens
 from lfvit_cli.policies import ExitPolicy
 
 
@@ -30,7 +31,8 @@ def test_golden_answers(case: Case, tmp_path: Path) -> None:
     torch.save({"model": case.state, "flop": 1, "epoch": 3}, tmp_path / "cf.pth")
     network = case.bare_network()
     load_checkpoint(network, str(tmp_path / "cf.pth"))
-    coarse, fine = walk(stages_of(network), case.images).outputs
+    outputs: tuple[Any, ...] = walk(stages_of(network), case.images).outputs
+    coarse, fine = outputs
     assert agree(coarse.logits, case.expected["coarse_logits"])
     assert agree(fine.logits, case.expected["fine_logits"])
     assert close(coarse.class_attention, case.expected["global_class_attention"], 1e-6)
@@ -91,6 +93,40 @@ def test_an_image_is_answered_as_if_alone_in_any_precision() -> None:
     double = copy.deepcopy(network).to(torch.float64)
     assert agree(double(batch.double()).float(), together, 1e-4)
     assert stage_names(network) == ("coarse", "fine")
+
+
+@torch.inference_mode()
+def test_traces_say_what_was_refined() -> None:
+    """Attention on the cells, and the token that each fine patch is in: its own, or that of four in a coarse cell."""
+    network = narrow("cf_deit_tiny", depth=4)
+    coarse, fine = walk(stages_of(network), images(2, 224)).outputs
+    (heat,), (tokens,) = coarse.traces, fine.traces
+    assert isinstance(heat, Heat)
+    assert isinstance(tokens, Tokens)
+    assert torch.equal(heat.values.flatten(1), coarse.class_attention)  # type: ignore[attr-defined]
+    best = coarse.class_attention.topk(25, dim=1).indices  # type: ignore[attr-defined]
+    assert torch.equal(fine.kept_cells, best)  # type: ignore[attr-defined]
+    for row in range(2):
+        owners, counts = tokens.owner[row].unique(return_counts=True)
+        assert owners[counts == 1].tolist() == fine.fine_tokens[row].tolist()  # type: ignore[attr-defined]
+        assert int((counts == 4).sum()) == 24
+
+
+def test_gradients_flow() -> None:
+    """The fine answer alone moves every weight, those of the coarse pass through reuse included."""
+    network = narrow("cf_deit_tiny", depth=4, drop_path_rate=0.1).train()
+    network(images(2, 224)).square().sum().backward()
+    assert not [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
+
+
+def test_files_are_lf_vits(tmp_path: Path) -> None:
+    """CF-ViT's and LF-ViT's files have the same keys, and each network takes the other's."""
+    case = golden_case("cf_vit_7x7")
+    torch.save(case.state, tmp_path / "cf.pth")
+    other = golden_case("lf_vit_7x7").bare_network()
+    load_checkpoint(other, str(tmp_path / "cf.pth"))
+    assert torch.equal(other.pos_embed_list[0], case.state["pos_embed_list.0"])
+    assert family_of(case.state) == family_of(case.bare_network().state_dict()) == "LF-ViT"
 
 
 def test_every_norm_has_the_published_epsilon() -> None:

@@ -64,9 +64,7 @@ def test_a_file_serves_the_network_that_it_names(file: Path, model: str) -> None
         ("lf_deit_small", THREE, "is for the stages location, focus, and lf_deit_small has first, second, third"),
     ],
 )
-def test_a_file_of_another_network_is_refused(
-    file: Path, model: str, stages: tuple[str, ...], problem: str
-) -> None:
+def test_a_file_of_another_network_is_refused(file: Path, model: str, stages: tuple[str, ...], problem: str) -> None:
     """Another name, other keywords, or other stages."""
     with pytest.raises(PolicyError, match=problem):
         chosen_policy(model, stages, policy_file=file)

@@ -42,17 +42,18 @@ def test_golden(name: str, tmp_path: Path) -> None:
         assert torch.equal(left, case.expected[f"kept_{layer}"])
 
 
-@pytest.mark.parametrize(("fuse", "published"), [(True, FUSED), (False, UNFUSED)])
-def test_small_macs(fuse: bool, published: dict[float, int]) -> None:
-    """The authors' count exactly; ours, as it runs, is less without fusion, and within 0.004 % of it with it.
+@pytest.mark.parametrize(("fuse", "published", "ours"), [(True, FUSED, 3_035_554_176), (False, UNFUSED, 2_968_994_688)])
+def test_small_macs(fuse: bool, published: dict[float, int], ours: int) -> None:
+    """The authors' count exactly; ours, as it runs, is 1.1 % less without fusion, and 0.001 % more with it.
 
     The class token's attention is formed apart, and the last norm reads the class token alone; without fusion there is
     no attention for tokens that are dropped.
     """
-    for rate, macs in published.items():
-        (row,) = count_stages("", timm.create_model("evit_deit_small", keep_rate=rate, fuse_token=fuse).eval())
-        assert row.published_macs == macs
-        assert macs * (0.98 if not fuse else 1 - 4e-5) < row.macs < macs * (0.997 if not fuse else 1 + 4e-5)
+    with torch.device("meta"):
+        networks = [timm.create_model("evit_deit_small", keep_rate=rate, fuse_token=fuse) for rate in published]
+    assert [network.published_macs()["full"] for network in networks] == list(published.values())
+    (row,) = count_stages("", timm.create_model("evit_deit_small", fuse_token=fuse).eval())
+    assert (row.macs, row.published_macs) == (ours, published[0.7])
 
 
 @pytest.mark.parametrize("name", ["evit_07", "evit_05_nofuse"])
@@ -158,6 +159,7 @@ def test_eps_of_every_norm() -> None:
         ({"keep_rate": (0.7, 0.5)}, "one for every block"),
         ({"keep_rate": (1,) * 11 + ("half",)}, "one for every block"),
         ({"keep_rate": "half"}, "keep_rate=half"),
+        ({"fuse_token": "false"}, "neither True nor False"),
         ({"img_size": 100}, "images of 100 pixels"),
         ({"num_heads": 5}, "num_heads=5"),
     ],

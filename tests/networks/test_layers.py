@@ -16,6 +16,7 @@ from lfvit_cli.networks.layers import (
     Block,
     PatchEmbedding,
     class_attention_row,
+    descending,
     drop_path_rates,
     gather_tokens,
     halve,
@@ -62,6 +63,13 @@ def test_block_is_timms() -> None:
     assert row.shape == (2, 3, 10)
 
 
+@torch.inference_mode()
+def test_the_halves_of_a_block_make_the_whole() -> None:
+    """Attention's half and then the MLP's are the block."""
+    block, tokens = Block(24, 3, 4.0), torch.randn(2, 11, 24)
+    assert torch.equal(block.feed(tokens + block.attn(block.norm1(tokens))), block(tokens))
+
+
 def test_stochastic_depth_acts_in_training_only() -> None:
     """Drop path leaves evaluation alone, and drops whole residuals in training."""
     torch.manual_seed(0)
@@ -106,6 +114,11 @@ def test_gathered_tokens_are_the_indexed_ones() -> None:
     """Each row's tokens are taken in the order of its indices."""
     tokens, index = torch.randn(2, 5, 3), torch.tensor([[4, 0], [1, 1]])
     assert torch.equal(gather_tokens(tokens, index), torch.stack([tokens[0, [4, 0]], tokens[1, [1, 1]]]))
+
+
+def test_descending_ranks_each_row() -> None:
+    """Indices from the largest value of a row down."""
+    assert descending(torch.tensor([[1.0, 3.0, 2.0], [0.5, -1.0, 4.0]])).tolist() == [[1, 2, 0], [2, 0, 1]]
 
 
 def test_initialisation() -> None:

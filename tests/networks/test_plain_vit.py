@@ -97,8 +97,8 @@ def test_other_image_sizes(model: str, side: int) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_gradients_flow(model: str) -> None:
     """The cross entropy reaches every parameter but those that a hard choice, or inference, does without."""
-    network = narrow(model, img_size=64, drop_path_rate=0.1).train()
-    nn.functional.cross_entropy(network(BATCH), torch.arange(3)).backward()
+    network = narrow(model, img_size=96, drop_path_rate=0.1).train()
+    nn.functional.cross_entropy(network(images(3, 96)), torch.arange(3)).backward()
     still = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert {name.partition(".")[0] for name in still} == WITHOUT_GRADIENT.get(model, set())
 

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 from networks.cases import Case, agree, close, golden_case, images, narrow
-from torch import Tensor
+from torch import Tensor, nn
 
 from lfvit_cli.cost import count_stages
 from lfvit_cli.errors import KeywordError
@@ -108,6 +108,39 @@ def test_an_image_is_answered_as_if_alone_in_any_precision() -> None:
     assert agree(copy.deepcopy(network).to(torch.float64)(batch.double()).float(), answers, 1e-4)
 
 
+@torch.inference_mode()
+def test_a_backbones_own_file(tmp_path: Path) -> None:
+    """Any plain vision transformer's file is one for the network that merges its tokens."""
+    plain = timm.create_model("vit_tiny_patch16_224", depth=2, img_size=64)
+    torch.save(plain.state_dict(), tmp_path / "vit.pth")
+    network = build("tome:backbone=vit_tiny_patch16_224,depth=2,img_size=64,r=3", checkpoint=str(tmp_path / "vit.pth"))
+    assert all(torch.equal(value, plain.state_dict()[key]) for key, value in network.state_dict().items())
+    assert network(images(2, 64)).shape == (2, 1000)
+
+
+@torch.inference_mode()
+def test_bfloat16() -> None:
+    """In bfloat16 as many tokens merge, and sizes still add up."""
+    network = narrow("tome_deit_tiny", img_size=64, r=3).bfloat16()
+    output = network.answer(images(3, 64).bfloat16())
+    assert output.logits.dtype == torch.bfloat16
+    assert [int(trace.owner.max()) for trace in output.traces] == [13, 10, 7, 4, 2, 1]
+
+
+def test_eps_of_every_norm() -> None:
+    """Logits do not pin it: DeiT's norms have 1e-6."""
+    network = narrow("tome_deit_tiny", img_size=64)
+    eps = [module.eps for module in network.modules() if isinstance(module, nn.LayerNorm)]
+    assert eps == [1e-6] * 25
+
+
+def test_gradients_flow() -> None:
+    """Merging passes gradients on to all weights."""
+    network = narrow("tome_deit_tiny", img_size=64, r=2, depth=4).train()
+    network(images(2, 64)).square().sum().backward()
+    assert not [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
+
+
 @pytest.mark.parametrize(
     ("r", "schedule", "expected"),
     [
@@ -130,10 +163,14 @@ def test_schedules(r: Any, schedule: str | None, expected: tuple[int, ...]) -> N
         ("tome:backbone=swin_tiny_patch4_window7_224", "is not a plain vision transformer"),
         ("tome:backbone=nothing_known", "is not a model of timm's"),
         ("tome:backbone=vit_small_patch16_dinov3", "backbone=vit_small_patch16_dinov3"),
+        ("tome:backbone=vit_small_patch14_reg4_dinov2", "registers"),
+        ("tome:backbone=beit3_base_patch16_224,depth=1", "not answer from the class token alone"),
+        ("tome:backbone=deit_tiny_patch16_224,attn_layer=diff", "other attention than the usual"),
         ("tome_deit_tiny:r=-1", "r=-1 does not say how many"),
         ("tome_deit_tiny:r=(13,-1),schedule=falling", "schedule=falling is not a schedule"),
         ("tome_deit_tiny:r=(13,5),schedule=inflect", "does not say how many"),
         ("tome_deit_tiny:r=2.5", "does not say how many"),
+        ("tome_deit_tiny:prop_attn=no", "prop_attn=no is neither True nor False"),
     ],
 )
 def test_values_that_describe_no_network(spec: str, words: str) -> None:

@@ -9,7 +9,7 @@ from lfvit_cli.results.authors import authors_csv, authors_report, authors_table
 CURVE = AuthorsCurve(
     name="lf_vit",
     file="lf_vit.pth",
-    checkpoint_hash="abc",
+    sha256="abc",
     curve=tuple(AuthorsPoint(exit_rate=None, top1=0.7 + row / 1000, macs=1e9 + row * 1e7) for row in range(100)),
     reference_curves={"focus_only": (AuthorsPoint(exit_rate=0, top1=0.81, macs=3e9),)},
 )
@@ -31,4 +31,13 @@ def test_the_files_hold_every_point_and_say_whose_they_are() -> None:
     assert [float(row["top1"]) for row in rows] == [point.top1 for point in CURVE.curve]
     page = authors_report(authors_record([CURVE]))
     assert "| lf_vit.pth | abc" in page
-    assert "the authors' own curve: its thresholds were chosen on the very images" in page
+    assert "lf_vit: its authors' own curve, not measured here" in page
+
+
+def test_reported_thresholds_are_shown() -> None:
+    """A curve with thresholds has a column for them, in the table and in the CSV."""
+    points = tuple(AuthorsPoint(threshold=value, exit_rate=0.5, top1=0.8, macs=2e9) for value in (5.0, 0.25))
+    curve = CURVE.model_copy(update={"curve": points, "reference_curves": {}})
+    table = authors_table(authors_record([curve]))
+    assert [[column.text(row) for column in table.columns][2] for row in table.rows] == ["5", "0.25"]
+    assert [row["threshold"] for row in csv.DictReader(io.StringIO(authors_csv([curve])))] == ["5.0", "0.25"]

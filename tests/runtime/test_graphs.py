@@ -26,7 +26,7 @@ def test_fewer_rows_go_into_the_next_larger_recording() -> None:
         recordings.append(work)
         return rerun(work)
 
-    first, second = GraphedStage(location, counted), GraphedStage(focus, counted)
+    first, second = GraphedStage(location.__call__, counted), GraphedStage(focus.__call__, counted)
     for rows in (5, 8, 6):
         images = photos(8)[:rows]
         state, expected = first(images, None), location(images, None)
@@ -41,7 +41,7 @@ def test_fewer_rows_go_into_the_next_larger_recording() -> None:
 def test_cuda_graphs_answer_as_the_stage_does() -> None:
     """On a GPU, replayed with other images than it was recorded with."""
     location, _ = stages_of(narrow().cuda())
-    recorded = GraphedStage(location, cuda_capture)
+    recorded = GraphedStage(location.__call__, cuda_capture)
     recorded(photos(4).cuda(), None)
     images = photos(8)[4:].cuda()
     torch.testing.assert_close(recorded(images, None).logits, location(images, None).logits, rtol=1e-3, atol=1e-3)

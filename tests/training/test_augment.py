@@ -10,7 +10,7 @@ from torch import Tensor
 from lfvit_cli.images.transforms import TransformSettings, normalise
 from lfvit_cli.training.augment import Augmentation, Draws, PhotoOperations, draw, random_crops, seeded
 from lfvit_cli.training.data import share_of
-from lfvit_cli.training.recipes import RECIPES, Recipe
+from lfvit_cli.training.settings import RECIPES, Recipe
 
 PLAIN = Recipe(epochs=1, batch_size=8, lr=1e-3)
 SMALL = TransformSettings(image_size=32)

@@ -75,7 +75,7 @@ def test_an_epoch_shows_each_photo_once(photos: int, batch: int, accumulate: int
     """All processes and passes together see each photo at most once, and all but an incomplete update's."""
     an_update = batch * accumulate * processes
     if photos < an_update:
-        with pytest.raises(TrainingError, match="make no update"):
+        with pytest.raises(TrainingError, match="one update takes"):
             EpochOrder(photos, an_update, 1, 0, 0)
         return
     order = EpochOrder(photos, an_update, 1, 0, 0)

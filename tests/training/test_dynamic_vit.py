@@ -8,15 +8,17 @@ from torch import Tensor
 from lfvit_cli.errors import TrainingError
 from lfvit_cli.networks.dynamic_vit import DynamicViT
 from lfvit_cli.networks.layers import Attention
+from lfvit_cli.networks.traces import Tokens
 from lfvit_cli.training.dynamic_vit import (
     DynamicViTObjective,
     gumbel_decisions,
     gumbel_noise,
     masked_attention,
     masked_forward,
+    ratio_loss,
+    token_loss,
 )
-from lfvit_cli.training.losses import cross_entropy, divergence, token_loss
-from lfvit_cli.training.objective import Lesson, ObjectiveSettings
+from lfvit_cli.training.objective import Lesson, ObjectiveSettings, cross_entropy, divergence
 
 
 def network() -> DynamicViT:
@@ -32,7 +34,9 @@ def test_masking_answers_as_removing_does() -> None:
     answer = model.answer(seen)
 
     def as_at_inference(_scores: Tensor, pruning: int) -> Tensor:
-        return (answer.traces[pruning].owner >= 0).flatten(1).float()
+        trace = answer.traces[pruning]
+        assert isinstance(trace, Tokens)
+        return (trace.owner >= 0).flatten(1).float()
 
     masked = masked_forward(model, seen, as_at_inference)
     assert [kept.sum(dim=1).tolist() for kept in masked.kept] == [[count] * 3 for count in model.kept_counts]
@@ -110,3 +114,21 @@ def test_teacher_of_another_kind_is_refused(tokens: Tensor | None) -> None:
     objective = DynamicViTObjective(network(), ObjectiveSettings())
     with pytest.raises(TrainingError, match="final tokens"):
         objective(images(2, 64), torch.tensor([1, 3]), Lesson(torch.zeros(2, 5), tokens), 0.0, torch.tensor([0, 1]))
+
+
+def test_ratio_loss() -> None:
+    """Two photos, two prunings: the mean of the four squared misses."""
+    first = torch.tensor([[1.0, 1, 1, 0], [1, 1, 0, 0]])  # 0.75 and 0.5 of 0.5
+    second = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]])  # 0.25 and 0 of 0.25
+    expected = (0.25**2 + 0 + 0 + 0.25**2) / 4
+    assert ratio_loss([first, second], [0.5, 0.25]).item() == pytest.approx(expected)
+
+
+def test_token_loss_looks_at_kept_tokens_only() -> None:
+    """The mean of squares over the values of the two kept tokens of three; the dropped one may be anything."""
+    tokens = torch.tensor([[[1.0, 2.0], [100.0, 100.0], [0.0, 1.0]]])
+    kept = torch.tensor([[1.0, 0.0, 1.0]])
+    assert token_loss(tokens, torch.zeros(1, 3, 2), kept).item() == pytest.approx((1 + 4 + 0 + 1) / 4)
+    assert token_loss(tokens, torch.zeros(1, 3, 2), torch.zeros(1, 3)).item() == 0
+    # Where another process has kept six, four tokens each are divided by.
+    assert token_loss(tokens, torch.zeros(1, 3, 2), kept, torch.tensor(4.0)).item() == pytest.approx(6 / 8)

@@ -1,21 +1,18 @@
-"""Tests of training/job.py, training/recipes.py and training/interrupts.py."""
+"""Tests of training/job.py."""
 
 import re
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from made_training import LF_VIT, SPECS, copy_photos, quiet, settings
-from pydantic import ValidationError
+from made_training import DEIT, LF_VIT, SPECS, copy_photos, quiet, settings
 from torch import nn
 
 from lfvit_cli.errors import KeywordError, TrainingError
 from lfvit_cli.networks.build import build
-from lfvit_cli.training.interrupts import listening
 from lfvit_cli.training.job import make_optimizer, make_scheduler, prepare
-from lfvit_cli.training.recipes import RECIPES, Recipe
+from lfvit_cli.training.settings import Recipe
 
 
 def test_rate_rises_and_falls_along_a_cosine() -> None:
@@ -55,19 +52,6 @@ def test_lower_layers_learn_slower(spec: str) -> None:
     assert named["head.weight"] == 1
 
 
-def test_deit_rate_grows_with_the_batch() -> None:
-    """5e-4 for 512 photos an update, twice that for 1024; the demo's rate is for any batch."""
-    assert RECIPES["deit"].peak_lr(1024) == pytest.approx(1e-3)
-    assert RECIPES["demo"].peak_lr(64) == RECIPES["demo"].lr
-
-
-@pytest.mark.parametrize("wrong", [{"crop_scale": (0.9, 0.1)}, {"flip": 2}, {"nothing": 1}, {"epochs": 0}])
-def test_recipes_are_checked(wrong: dict[str, Any]) -> None:
-    """A hyperparameter out of its range, or that does not exist, is refused."""
-    with pytest.raises(ValidationError):
-        Recipe.model_validate(RECIPES["demo"].model_dump() | wrong)
-
-
 def test_decay_and_drop_path(tmp_path: Path) -> None:
     """Positions, biases and norms are not decayed, and stochastic depth is built into the network."""
     job = prepare(settings(copy_photos(tmp_path), drop_path=0.2), tmp_path, quiet)
@@ -85,7 +69,7 @@ def test_decay_and_drop_path(tmp_path: Path) -> None:
         ({"precision": "float16"}, "cpu cannot train in float16"),
         ({"batch_size": 3, "mixup": 0.8}, "mixup needs photos in pairs"),
         ({"optimizer": "newton"}, "timm has no optimizer 'newton'"),
-        ({"teacher": SPECS[1], "distillation": "soft"}, "has no weights"),
+        ({"teacher": DEIT, "distillation": "soft"}, "has no weights"),
     ],
 )
 def test_what_cannot_be_had_is_told(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -96,11 +80,9 @@ def test_what_cannot_be_had_is_told(tmp_path: Path, changes: dict[str, Any], sai
 
 def test_teacher_must_know_the_classes(tmp_path: Path) -> None:
     """A teacher of a thousand classes cannot teach two."""
-    import timm
-
     file = tmp_path / "teacher.pth"
-    torch.save(timm.create_model("deit_tiny_patch16_224", depth=4, embed_dim=24, num_heads=3).state_dict(), file)
-    asked = settings(copy_photos(tmp_path), LF_VIT, teacher=SPECS[1], teacher_checkpoint=str(file), distillation="soft")
+    torch.save(build(DEIT).state_dict(), file)
+    asked = settings(copy_photos(tmp_path), LF_VIT, teacher=DEIT, teacher_checkpoint=str(file), distillation="soft")
     with pytest.raises(TrainingError, match="the teacher answers 1000 classes, and the photos have 2"):
         prepare(asked, tmp_path, quiet)
 
@@ -109,15 +91,3 @@ def test_model_without_stochastic_depth_is_told(tmp_path: Path) -> None:
     """A keyword of the model that does not exist is told as ever."""
     with pytest.raises(KeywordError, match="takes no keyword 'depht'"):
         prepare(settings(copy_photos(tmp_path), "lf_deit_tiny:depht=4", drop_path=0.1), tmp_path, quiet)
-
-
-def test_a_second_interrupt_does_not_wait() -> None:
-    """The first Ctrl-C is noted, the second breaks off; afterwards Python's own handler is back."""
-    before = signal.getsignal(signal.SIGINT)
-    with listening() as request:
-        signal.raise_signal(signal.SIGINT)
-        assert request.made
-        signal.raise_signal(signal.SIGTERM)  # a launcher's, right after: no reason to break off
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before

@@ -1,145 +1,159 @@
-"""Tests of training/objectives.py and of the objectives of LF-ViT and Evo-ViT."""
+"""Tests of training/objectives.py, and of every method's first steps."""
 
-import math
+import inspect
 
 import pytest
 import torch
-from made_training import SPECS
-from networks.cases import close, images, narrow
+from made_training import DEIT, DYNAMIC_VIT, EVO_VIT, LF_VIT, NARROW
+from networks.cases import close, images
 from networks.three_stages import NAMES, SIDE, ThreeStages, three_stages
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lfvit_cli.networks.build import build
-from lfvit_cli.networks.evo_vit import selection_layers
-from lfvit_cli.networks.method import Method, register
+from lfvit_cli.commands.train import train
+from lfvit_cli.networks.build import build, image_size, parse_spec
+from lfvit_cli.networks.method import Method, method_of, methods
+from lfvit_cli.training.cf_vit import CFViTObjective
+from lfvit_cli.training.dvt import DVTObjective
 from lfvit_cli.training.dynamic_vit import DynamicViTObjective
+from lfvit_cli.training.evit import EViTObjective
 from lfvit_cli.training.evo_vit import EvoViTObjective
 from lfvit_cli.training.lf_vit import LFViTObjective
 from lfvit_cli.training.objective import Lesson, ObjectiveSettings
-from lfvit_cli.training.objectives import StagesObjective, objective_for, stage_logits, teach
+from lfvit_cli.training.objectives import StagesObjective, built_in_objective, objective_for, stage_logits, teach
 
 LABELS = torch.tensor([1, 3])
 SEEDS = torch.tensor([7, 8])
+CF_VIT = f"cf_deit_tiny:{NARROW},coarse_grid=3"
+DVT = f"dvt_deit_tiny:{NARROW},img_size=64,patch_sizes=(32,22,16),reuse_hidden=8,reuse_width=4"
+EVIT = f"evit_deit_tiny:{NARROW},img_size=96"
+THINKING_VIT = "thinking_deit_3h_6h:depth=4,embed_dim=48,thinking_stages=(1,2),img_size=96"
+MULTI_EXIT = f"multi_exit_deit_tiny:{NARROW},img_size=96,layers=(1,2)"
+KINDS = {
+    LF_VIT: LFViTObjective,
+    CF_VIT: CFViTObjective,
+    DYNAMIC_VIT: DynamicViTObjective,
+    EVIT: EViTObjective,
+    EVO_VIT: EvoViTObjective,
+    DVT: DVTObjective,
+    DEIT: StagesObjective,
+    THINKING_VIT: StagesObjective,
+    MULTI_EXIT: StagesObjective,
+}
 
 
-def test_every_method_has_its_objective() -> None:
-    """That of the file of the same name; any other network learns on all its stages."""
-    kinds = [type(objective_for(build(spec, num_classes=3), ObjectiveSettings())) for spec in SPECS]
-    assert kinds == [LFViTObjective, StagesObjective, DynamicViTObjective, EvoViTObjective]
+def objective(spec: str, num_classes: int = 4) -> nn.Module:
+    """A network of some method with its objective."""
+    network = build(spec, num_classes=num_classes)
+    return objective_for(network, ObjectiveSettings(), method_of(parse_spec(spec)[0]))
 
 
-@pytest.mark.parametrize(("progress", "select"), [(0.76, False), (0.77, True)])
-def test_lf_vit_loss(progress: float, select: bool) -> None:
-    """CE(focus) + KL(focus || location), by hand; the selection starts at 77 % of the training."""
-    model = narrow("lf_deit_tiny", depth=4)
-    seen = images(2, 224)
-    losses = LFViTObjective(model, ObjectiveSettings())(seen, LABELS, None, progress, SEEDS)
-    location = model.location(seen)
-    p, q = (
-        logits.detach().softmax(1) for logits in (model.focus(seen, location, select=select).logits, location.logits)
-    )
-    focus = -(math.log(p[0, 1]) + math.log(p[1, 3])) / 2
-    kl = float((p * (p / q).log()).sum()) / 2
-    assert losses["focus"].item() == pytest.approx(focus, rel=1e-4)
-    assert losses["location"].item() == pytest.approx(kl, rel=1e-3)
-    assert losses["loss"].item() == pytest.approx(focus + kl, rel=1e-4)
+@pytest.mark.parametrize(("spec", "kind"), KINDS.items())
+def test_every_method_has_its_objective_and_learns(spec: str, kind: type) -> None:
+    """That of the file of the same name, or the default; a few steps lower the loss, in its first and final form."""
+    torch.manual_seed(0)
+    trained = objective(spec).train()
+    assert type(trained) is kind
+    seen, labels = images(8, image_size(trained.network)), torch.arange(8) % 4  # type: ignore[arg-type]
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-3)
+    for progress in (0.0, 1.0):
+        course = []
+        for _ in range(6):
+            losses = trained(seen, labels, None, progress, torch.arange(8))  # the same decisions each time
+            optimizer.zero_grad()
+            losses["loss"].backward()
+            optimizer.step()
+            course.append(losses["loss"].item())
+        assert course[-1] < course[0]
 
 
-def test_lf_vit_takes_mixed_targets() -> None:
-    """The focus loss of a mixture of two labels is the mixture of their losses; the location's stays."""
-    objective = LFViTObjective(narrow("lf_deit_tiny", depth=4), ObjectiveSettings(final_form_from=0))
-    seen, other = images(2, 224), torch.tensor([0, 2])
-    one, two = objective(seen, LABELS, None, 0.0, SEEDS), objective(seen, other, None, 0.0, SEEDS)
-    mixed = objective(seen, 0.3 * F.one_hot(LABELS, 5) + 0.7 * F.one_hot(other, 5), None, 0.0, SEEDS)
-    assert mixed["focus"].item() == pytest.approx(0.3 * one["focus"].item() + 0.7 * two["focus"].item(), rel=1e-4)
-    assert mixed["location"].item() == pytest.approx(one["location"].item(), rel=1e-5)
+def test_help_names_the_methods_with_objectives_of_their_own() -> None:
+    """Just those, by their families' names."""
+    own = {method.family for method in methods() if isinstance(method.network, type) and _own(method)}
+    said = " ".join(inspect.getdoc(train).split()).partition(" have losses or schedules of their own")[0]  # type: ignore[union-attr]
+    named = said.rpartition(". ")[2].replace(" and ", ", ").split(", ")
+    assert named == sorted(own)
 
 
-def test_lf_vit_location_learns_from_a_detached_focus() -> None:
-    """The location loss alone gives the reuse block, through which only the focus pass goes, no gradient."""
-    model = narrow("lf_deit_tiny", depth=4)
-    LFViTObjective(model, ObjectiveSettings())(images(2, 224), LABELS, None, 1.0, SEEDS)["location"].backward()
-    assert all(parameter.grad is None for parameter in model.reuse_block.parameters())
-    assert model.head.weight.grad is not None
-
-
-@pytest.mark.parametrize(("progress", "selection"), [(0.66, "layer"), (0.67, "stage")])
-def test_evo_vit_loss(progress: float, selection: str) -> None:
-    """The mean of the two heads' cross entropies; before every layer first, per stage from two thirds on."""
-    model = narrow("evo_deit_tiny_patch16_224", depth=10)
-    seen = images(2, 224)
-    losses = EvoViTObjective(model, ObjectiveSettings())(seen, LABELS, None, progress, SEEDS)
-    token, tokens, kept = model.evolve(seen, selection_layers(selection, 10))
-    one = F.cross_entropy(model.head(model.norm(tokens.mean(1))), LABELS).item()
-    two = F.cross_entropy(model.head_cls(model.norm_cls(token[:, 0])), LABELS).item()
-    assert losses["loss"].item() == pytest.approx((one + two) / 2, rel=1e-5)
-    assert len(kept) == {"layer": 6, "stage": 2}[selection]
+def _own(method: Method) -> bool:
+    network = method.network
+    return isinstance(network, type) and built_in_objective(network) is not None
 
 
 def test_every_exit_of_a_network_without_its_own_loss_learns() -> None:
     """The mean of the three stages' cross entropies, and a gradient in every head."""
     network = three_stages().requires_grad_(True)
     seen = images(2, SIDE)
-    objective = objective_for(network, ObjectiveSettings())
-    losses = objective(seen, LABELS, None, 0.0, SEEDS)
+    losses = objective_for(network, ObjectiveSettings())(seen, LABELS, None, 0.0, SEEDS)
     alone = [F.cross_entropy(logits, LABELS).item() for logits in stage_logits(network, seen)]
     assert [losses[name].item() for name in NAMES] == pytest.approx(alone, rel=1e-5)
     assert losses["loss"].item() == pytest.approx(sum(alone) / 3, rel=1e-5)
     losses["loss"].backward()
-    assert all(layer.weight.grad is not None for layer in network.layers)  # type: ignore[union-attr]
+    assert all(layer.weight.grad is not None for layer in network.layers)
+
+
+def test_every_exit_learns_from_a_teacher() -> None:
+    """With soft distillation, each stage's part is half cross entropy and half divergence from the teacher."""
+    network, seen = three_stages(), images(2, SIDE)
+    lesson = Lesson(torch.tensor([[2.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 3.0]]), None)
+    losses = objective_for(network, ObjectiveSettings("soft", 1.0, 0.5))(seen, LABELS, lesson, 0.0, SEEDS)
+    taught = lesson.logits.softmax(dim=1)
+    for name, logits in zip(NAMES, stage_logits(network, seen), strict=True):
+        kl = F.kl_div(logits.log_softmax(dim=1), taught, reduction="batchmean")
+        expected = 0.5 * F.cross_entropy(logits, LABELS) + 0.5 * kl
+        assert losses[name].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_dvt_adds_its_losses_up() -> None:
+    """The sum of the three cross entropies, not their mean."""
+    trained = objective(DVT)
+    losses = trained(images(2, 64), LABELS, None, 0.0, SEEDS)
+    parts = [value.item() for name, value in losses.items() if name != "loss"]
+    assert len(parts) == 3
+    assert losses["loss"].item() == pytest.approx(sum(parts), rel=1e-5)
 
 
 def test_an_outside_method_brings_its_own_objective() -> None:
-    """Called with the network and the settings; the class that another method has is untouched."""
+    """Called with the network and the settings; without one, and without a method, the default is taken."""
 
-    class Own(StagesObjective):
-        """A loss of one's own."""
+    class Own(nn.Module):
+        """A loss of one's own, of which nothing but the call is asked."""
 
-    class OwnNetwork(ThreeStages):
-        """A network of one's own."""
+        def __init__(self, network: nn.Module, settings: ObjectiveSettings) -> None:
+            super().__init__()
+            self.network, self.settings = network, settings
 
-    register(Method(family="Own", network=OwnNetwork, models={}, objective=Own))
-    assert type(objective_for(OwnNetwork(), ObjectiveSettings())) is Own
-    assert type(objective_for(three_stages(), ObjectiveSettings())) is StagesObjective
+        def forward(self, images: Tensor, *_: object) -> dict[str, Tensor]:
+            """Large logits cost."""
+            return {"loss": self.network(images).square().mean()}
+
+    settings, network = ObjectiveSettings("hard"), three_stages()
+    brought = objective_for(network, settings, Method("Own", ThreeStages, {"own_net": {}}, objective=Own))
+    assert isinstance(brought, Own)
+    assert (brought.network, brought.settings) == (network, settings)
+    for method in (Method("Own", ThreeStages, {"own_net": {}}), None):
+        assert type(objective_for(network, settings, method)) is StagesObjective
 
 
 def test_deit_loss_with_a_teacher() -> None:
-    """Half the label's cross entropy, half that of the teacher's first class."""
-    model = build(SPECS[1], num_classes=5)
-    seen = images(2, 224)
+    """Half the label's cross entropy, half that of the teacher's first class; one stage, so no parts."""
+    model = build(DEIT, num_classes=5)
+    seen = images(2, 96)
     lesson = Lesson(F.one_hot(torch.tensor([4, 0]), 5).float(), None)
-    objective = objective_for(model, ObjectiveSettings("hard"))
+    losses = objective_for(model, ObjectiveSettings("hard"))(seen, LABELS, lesson, 0.0, SEEDS)
     logits = model(seen)
     expected = 0.5 * F.cross_entropy(logits, LABELS) + 0.5 * F.cross_entropy(logits, torch.tensor([4, 0]))
-    assert close(objective(seen, LABELS, lesson, 0.0, SEEDS)["loss"], expected, 1e-5)
+    assert losses.keys() == {"loss"}
+    assert close(losses["loss"], expected, 1e-5)
 
 
 def test_a_teacher_answers_as_the_network_does() -> None:
     """A plain transformer gives its logits and normalised patch tokens; a staged one its last stage's logits."""
-    seen = images(2, 224)
-    deit = build(SPECS[1], num_classes=5)
+    seen = images(2, 96)
+    deit = build(DEIT, num_classes=5)
     lesson = teach(deit, seen)
     assert close(lesson.logits, deit(seen))
     assert lesson.tokens is not None
-    assert lesson.tokens.shape == (2, 196, 24)
-    lf_vit = build(SPECS[0], num_classes=5)
+    assert lesson.tokens.shape == (2, 36, 24)
+    lf_vit = build(LF_VIT, num_classes=5)
     assert close(teach(lf_vit, seen).logits, stage_logits(lf_vit, seen)[1])
-
-
-@pytest.mark.parametrize("spec", SPECS)
-def test_steps_lower_the_loss(spec: str) -> None:
-    """A few steps of each family, in its first and in its final form, lower the loss on 16 images."""
-    torch.manual_seed(0)
-    objective = objective_for(build(spec, num_classes=4), ObjectiveSettings()).train()
-    seen, labels = images(16, 224), torch.arange(16) % 4
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=5e-4)
-    for progress in (0.0, 1.0):
-        course = []
-        for _ in range(6):
-            losses = objective(seen, labels, None, progress, torch.arange(16))  # the same decisions each time
-            optimizer.zero_grad()
-            losses["loss"].backward()
-            optimizer.step()
-            course.append(losses["loss"].item())
-        assert course[1] < course[0]
-        assert course[-1] < course[1]

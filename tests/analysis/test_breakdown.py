@@ -1,14 +1,15 @@
-"""Tests of analysis/calibration.py."""
+"""Tests of analysis/breakdown.py."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_predictions import random_predictions
+from made_predictions import predictions, random_predictions
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
-from lfvit_cli.analysis.calibration import auroc, calibration, stage_calibration
+from lfvit_cli.analysis.breakdown import auroc, calibration, class_outcomes, stage_calibration
+from lfvit_cli.analysis.exits import exit_curve
 
 
 @given(rows=st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=40))
@@ -46,3 +47,35 @@ def test_certain_and_right_is_calibrated() -> None:
 def test_every_stage_is_reported() -> None:
     """Stages come in the order in which they run."""
     assert [stage.stage for stage in calibration(random_predictions(20))] == ["location", "focus"]
+
+
+def test_classes_add_up_to_the_curve() -> None:
+    """Weighted by images, the classes give the curve's exit rate and top-1, and every image is counted once."""
+    table = random_predictions(500)
+    curve = exit_curve(table)
+    row = len(curve) // 2
+    outcomes = class_outcomes(table, tuple(curve.thresholds[row].tolist()))
+    assert sum(each.images for each in outcomes) == 500
+    assert sum(each.images * each.exit_rate for each in outcomes) / 500 == pytest.approx(curve.exit_rate[row])
+    assert sum(each.images * each.top1 for each in outcomes) / 500 == pytest.approx(curve.top1[row])
+    changes = [each.change for each in outcomes]
+    assert changes == sorted(changes)
+
+
+def test_the_class_that_loses_is_named_first() -> None:
+    """A class whose wrong answers exit stands first, with its loss; classes without images are left out."""
+    table = predictions(
+        labels=[0, 0, 3, 3],
+        stages={"location": ([0, 0, 1, 1], [0.9, 0.9, 0.9, 0.1]), "focus": ([0, 0, 3, 3], [0.9, 0.9, 0.9, 0.9])},
+    )
+    worst, best = class_outcomes(table, (0.5,))
+    assert (worst.name, worst.images, worst.exit_rate, worst.top1, worst.top1_last) == ("class 3", 2, 0.5, 0.5, 1.0)
+    assert worst.change == -0.5
+    assert (best.name, best.change) == ("class 0", 0)
+
+
+def test_foreign_labels_may_be_any_numbers() -> None:
+    """Labels that no class list bounds, however large, are classes like others."""
+    table = predictions([10**12, 7], {"full": ([7, 7], [0.5, 0.5])})
+    object.__setattr__(table, "metadata", table.metadata.model_copy(update={"classes": None}))
+    assert [(each.name, each.top1) for each in class_outcomes(table, ())] == [("7", 1.0), ("1000000000000", 0.0)]

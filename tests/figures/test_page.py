@@ -5,7 +5,7 @@ import warnings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfvit_cli.figures.texts import ELLIPSIS, drawable, fitted, width
+from lfvit_cli.figures.page import ELLIPSIS, drawable, fitted, width
 
 
 @settings(deadline=None, max_examples=60)

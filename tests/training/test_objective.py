@@ -1,4 +1,4 @@
-"""Tests of training/losses.py: each loss against a sum worked out by hand."""
+"""Tests of training/objective.py: each loss against a sum worked out by hand."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfvit_cli.training.losses import cross_entropy, distilled_cross_entropy, divergence, ratio_loss, token_loss
+from lfvit_cli.training.objective import cross_entropy, distilled_cross_entropy, divergence
 
 
 def logits(*probabilities: float) -> torch.Tensor:
@@ -70,21 +70,3 @@ def test_without_a_teacher_nothing_is_distilled() -> None:
         distilled_cross_entropy(answer, torch.tensor([0]), logits(0.1, 0.9), "none"),
     ):
         assert distilled.item() == pytest.approx(-math.log(0.8))
-
-
-def test_ratio_loss() -> None:
-    """Two photos, two prunings: the mean of the four squared misses."""
-    first = torch.tensor([[1.0, 1, 1, 0], [1, 1, 0, 0]])  # 0.75 and 0.5 of 0.5
-    second = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]])  # 0.25 and 0 of 0.25
-    expected = (0.25**2 + 0 + 0 + 0.25**2) / 4
-    assert ratio_loss([first, second], [0.5, 0.25]).item() == pytest.approx(expected)
-
-
-def test_token_loss_looks_at_kept_tokens_only() -> None:
-    """The mean of squares over the values of the two kept tokens of three; the dropped one may be anything."""
-    tokens = torch.tensor([[[1.0, 2.0], [100.0, 100.0], [0.0, 1.0]]])
-    kept = torch.tensor([[1.0, 0.0, 1.0]])
-    assert token_loss(tokens, torch.zeros(1, 3, 2), kept).item() == pytest.approx((1 + 4 + 0 + 1) / 4)
-    assert token_loss(tokens, torch.zeros(1, 3, 2), torch.zeros(1, 3)).item() == 0
-    # Where another process has kept six, four tokens each are divided by.
-    assert token_loss(tokens, torch.zeros(1, 3, 2), kept, torch.tensor(4.0)).item() == pytest.approx(6 / 8)
