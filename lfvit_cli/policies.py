@@ -128,7 +128,7 @@ class PolicyFile(ExitPolicy):
         """The content of the file."""
         order = ("version", "model", "stages", "criterion", "thresholds", "target", "certified")
         fields = self.model_dump(mode="json")
-        return json.dumps({name: fields[name] for name in order}, indent=2) + "\n"
+        return json.dumps({name: fields[name] for name in order}, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_policy(path: Path) -> PolicyFile:

@@ -72,6 +72,8 @@ def _load_pretrained(model: nn.Module) -> None:
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    adapt: Any = getattr(model, "adapt_checkpoint", dict)
+    state = adapt(state)
     _check_fit(model.state_dict(), state, source)
     model.load_state_dict(state)
 

@@ -153,7 +153,7 @@ class PoolViT(ScheduledViT):
 
 RANDOM = register(
     Method(
-        family="Controls",
+        family="Random control",
         network=RandomViT,
         models=deit_sizes("random"),
         training="the cross entropy",
@@ -162,7 +162,7 @@ RANDOM = register(
 )
 POOL = register(
     Method(
-        family="Controls",
+        family="Pooling control",
         network=PoolViT,
         models=deit_sizes("pool"),
         training="the cross entropy",

@@ -184,7 +184,7 @@ METHOD = register(
         policy=ExitPolicy.at(0.8, 0.7),
         checkpoint_key="less_less_token.cls_token",
         from_vit=_from_vit,
-        training="the mean over stages of the cross entropy, all stages together; the authors add it up",
+        training="the published loss: the sum over stages of the cross entropy",
         note="the authors choose thresholds for each budget and publish none: the default is our choice",
     )
 )

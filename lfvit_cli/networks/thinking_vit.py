@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lfvit_cli.errors import KeywordError
+from lfvit_cli.errors import CheckpointError, KeywordError
 from lfvit_cli.networks.layers import Attention, Block, merge_heads, split_heads
-from lfvit_cli.networks.method import Method, Published, register
+from lfvit_cli.networks.method import Method, Published, State, register
 from lfvit_cli.networks.plain_vit import PlainViT
 from lfvit_cli.networks.stages import Output, Stage, walk
 from lfvit_cli.policies import Criterion, ExitPolicy
@@ -149,6 +149,20 @@ class ThinkingViT(PlainViT):
         """(B, 3, S, S) to the (B, K) logits of the last round, for every image."""
         return walk(self.stages(), images).logits
 
+    def adapt_checkpoint(self, state: State) -> State:
+        """The state as it is, where its projections say that it was trained with the same stages.
+
+        Raises:
+            CheckpointError: it was trained with others; names them.
+        """
+        found = stages_in(state, self.widths[-1] // self.thinking_stages[-1])
+        if found not in ((), self.thinking_stages):
+            raise CheckpointError(
+                f"the checkpoint was trained with thinking_stages={found}, and the model has {self.thinking_stages}",
+                f"Add thinking_stages={found} to the model's keywords.".replace(", ", ","),
+            )
+        return state
+
     def published_macs(self) -> dict[str, int]:
         """MACs of each round by the authors' code, counted as fvcore counts (batch 1).
 
@@ -164,6 +178,12 @@ class ThinkingViT(PlainViT):
             macs[stage.name] = embedded + blocks + count * 5 * width + width * self.num_classes
             before = width
         return macs
+
+
+def stages_in(state: State, head_width: int) -> tuple[int, ...]:
+    """The heads of each round that a checkpoint was trained with; none where it has no projections."""
+    narrow = [state[f"{name}.weight"].shape for name in PROJECTIONS if f"{name}.weight" in state]
+    return tuple(shape[1] // head_width for shape in narrow) + tuple(shape[0] // head_width for shape in narrow[-1:])
 
 
 def check_stages(stages: Any, num_heads: int | None) -> tuple[int, ...]:
