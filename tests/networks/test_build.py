@@ -114,6 +114,12 @@ def test_unknown_keywords_are_named(spec: str, words: str) -> None:
         build(spec)
 
 
+def test_one_ratio_for_three_layers_is_refused() -> None:
+    """DynamicViT says itself how many ratios it was given, and how many it prunes by."""
+    with torch.device("meta"), pytest.raises(KeywordError, match="1 token ratios were given for 3 pruning layers"):
+        build("dynamicvit_deit_tiny:token_ratio=0.5")
+
+
 @pytest.mark.parametrize(
     "spec",
     [
@@ -123,7 +129,6 @@ def test_unknown_keywords_are_named(spec: str, words: str) -> None:
         "lf_deit_tiny:depth=1.5",
         "lf_deit_tiny:num_classes=-1",
         "lf_deit_tiny:attention_layers=3",
-        "dynamicvit_deit_tiny:token_ratio=0.5",
         "evo_deit_tiny_patch16_224:keep_ratio=x",
         "test_vit:img_size=x",
     ],
