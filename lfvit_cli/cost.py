@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from lfvit_cli.networks.build import image_size
-from lfvit_cli.networks.stages import Output, Stage, stages_of
-from lfvit_cli.networks.watching import Watching
+from lfvit_cli.networks.stages import Output, Stage, stages_of, walk
+from lfvit_cli.networks.watching import Watching, count_read
 
 with warnings.catch_warnings():
     # fvcore's last release still scripts a function when imported, which newer PyTorch deprecates.
@@ -32,6 +32,7 @@ class StageCost(BaseModel):
         tokens: tokens in the stage's first attention layer; None where it has none.
         tokens_per_layer: tokens in each attention layer.
         macs: multiply-accumulates, counted on the stage as it runs.
+        varies: whether they depend on the image: then they are the mean over the photos given, if any.
         published_macs: by the authors' own arithmetic, where that differs.
         params: parameters the stage reads.
         params_so_far: parameters that it or a stage before it reads.
@@ -45,28 +46,31 @@ class StageCost(BaseModel):
     tokens: int | None
     tokens_per_layer: tuple[int, ...]
     macs: int
+    varies: bool = False
     published_macs: int | None
     params: int
     params_so_far: int
     exit_rate: float | None = None
 
 
-def count_stages(model: str, network: nn.Module) -> list[StageCost]:
+def count_stages(model: str, network: nn.Module, photos: Tensor | None = None) -> list[StageCost]:
     """Every stage of a network, each counted on its own, for one image of its size.
 
     Args:
         model: the spec, for the rows.
         network: in evaluation mode, on the CPU, float32.
+        photos: (N, 3, S, S), normalised, to average over where the cost depends on the image; None for a blank image.
     """
     images = torch.zeros(1, 3, image_size(network), image_size(network))
+    means = _means(network, images if photos is None else photos)
     published: dict[str, int] = getattr(network, "published_macs", dict)()
     state: Output | None = None
-    rows, read = [], dict[int, nn.Parameter]()
+    rows, watched = [], list[Watching]()
     for stage in stages_of(network):
-        macs = count_macs(network, stage, images, state)
+        macs = means[stage.name] if stage.macs else count_macs(network, stage, images, state)
         with torch.no_grad(), Watching() as seen:
             state = stage(images, state)
-        read |= seen.parameters
+        watched.append(seen)
         theirs = published.get(stage.name)
         rows.append(
             StageCost(
@@ -75,16 +79,24 @@ def count_stages(model: str, network: nn.Module) -> list[StageCost]:
                 tokens=seen.tokens[0] if seen.tokens else None,
                 tokens_per_layer=tuple(seen.tokens),
                 macs=macs,
+                varies=stage.macs is not None,
                 published_macs=theirs if theirs != macs else None,
-                params=_count(seen.parameters),
-                params_so_far=_count(read),
+                params=count_read(seen),
+                params_so_far=count_read(*watched),
             )
         )
     return rows
 
 
-def _count(parameters: dict[int, nn.Parameter]) -> int:
-    return sum(parameter.numel() for parameter in parameters.values())
+@torch.no_grad()
+def _means(network: nn.Module, images: Tensor) -> dict[str, int]:
+    """Mean MACs over the images of every stage whose cost depends on them."""
+    stages = stages_of(network)
+    if not any(stage.macs for stage in stages):
+        return {}
+    outputs = walk(stages, images).outputs
+    spent = {stage.name: stage.macs(output) for stage, output in zip(stages, outputs, strict=True) if stage.macs}
+    return {name: round(float(macs.double().mean())) for name, macs in spent.items()}
 
 
 def expected_cost(rows: Sequence[StageCost], exit_rate: float) -> StageCost:
@@ -132,9 +144,9 @@ def count_macs(network: nn.Module, stage: Stage, images: Tensor, state: Output |
 
 
 def _attention_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
-    """QK^T and AV: each B * H * N_query * N_key * d."""
-    query, key = get_shape(inputs[0]), get_shape(inputs[1])
-    return Counter({"attention": 2 * math.prod(query) * key[-2]})
+    """QK^T and AV: B * H * N_query * N_key * d, of the keys and of the values."""
+    query, key, value = map(get_shape, inputs[:3])
+    return Counter({"attention": math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])})
 
 
 def _interpolation_macs(_inputs: list[Any], outputs: list[Any]) -> Counter[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from lfvit_cli.bench.entrants import Entrant
+from lfvit_cli.bench.entrants import PHOTOS_COUNTED, Entrant
 from lfvit_cli.bench.record import BenchRow, BenchSettings
 from lfvit_cli.bench.rows import Group
 from lfvit_cli.images.loading import Photos
@@ -30,6 +30,10 @@ def warnings_of(
     untrained = [entrant.name for entrant in entrants if not entrant.trained]
     if untrained:
         yield f"random weights in {', '.join(untrained)}: the speed is real, the answers are not"
+    varying = [entrant.name for entrant in entrants if entrant.varies]
+    if varying:
+        some = min(PHOTOS_COUNTED, len(loaded))
+        yield f"what an image costs depends on the image in {', '.join(varying)}: MACs are the mean over {some} photos"
     if any(entrant.exits and entrant.name not in settings.policies for entrant in entrants):
         rates = ", ".join(f"{rate:.0%}" for rate in settings.exit_rates)
         yield (

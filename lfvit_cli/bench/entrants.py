@@ -1,7 +1,7 @@
 """The networks of a benchmark: built, counted, given their photos, and made ready to be timed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ from lfvit_cli.runtime.runner import Execution, Runner
 from lfvit_cli.runtime.schedules import Schedule
 from lfvit_cli.runtime.tuning import TuningCache, Workload, tune
 
+PHOTOS_COUNTED = 64
+
 
 @dataclass(frozen=True)
 class Entrant:
@@ -35,6 +37,7 @@ class Entrant:
         stage_macs: MACs of each, for one image.
         transform: how it takes its images.
         trained: whether it has weights of a checkpoint.
+        varies: whether its MACs depend on the image.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Entrant:
     stage_macs: tuple[int, ...]
     transform: TransformSettings
     trained: bool
+    varies: bool = False
 
     @property
     def exits(self) -> bool:
@@ -82,7 +86,17 @@ def enter(name: str, settings: BenchSettings) -> Entrant:
     if len(stages) > 1 and name in settings.policies:
         settings.policies[name].for_stages(stages)
     transform = TransformSettings(**evaluation_settings(network))
-    return Entrant(name, network, stages, tuple(row.macs for row in rows), transform, checkpoint is not None)
+    macs, varies = tuple(row.macs for row in rows), any(row.varies for row in rows)
+    return Entrant(name, network, stages, macs, transform, checkpoint is not None, varies)
+
+
+def count_on(entrant: Entrant, photos: Photos) -> Entrant:
+    """The entrant with its MACs on the photos, where they depend on the image: the mean over at most so many."""
+    if not entrant.varies:
+        return entrant
+    some = photos.pixels[torch.linspace(0, len(photos) - 1, min(len(photos), PHOTOS_COUNTED)).round().long()]
+    images = normalise(some, entrant.transform, dtype=torch.float32, device=torch.device("cpu"))
+    return replace(entrant, stage_macs=tuple(row.macs for row in count_stages(entrant.name, entrant.network, images)))
 
 
 def load(

@@ -7,7 +7,7 @@ import torch
 
 from lfvit_cli.bench.cautions import warnings_of
 from lfvit_cli.bench.end_to_end import time_end_to_end
-from lfvit_cli.bench.entrants import Entrant, Place, enter, load, make_contenders, photo_order, pictures_for
+from lfvit_cli.bench.entrants import Entrant, Place, count_on, enter, load, make_contenders, photo_order, pictures_for
 from lfvit_cli.bench.record import BenchRecord, BenchSettings, Ceiling, Decoding
 from lfvit_cli.bench.rows import Group, make_row, raw_timings
 from lfvit_cli.bench.timing import Contender, batches_per_round, photo_stream, time_rounds
@@ -53,6 +53,7 @@ def run_bench(settings: BenchSettings, listing: Listing, progress: Progress, tra
         )
     keeps = keep_freed_memory()
     photos = load(entrants, listing, settings, progress)
+    entrants = [count_on(entrant, photos[entrant.transform]) for entrant in entrants]
     environment = capture_environment(str(device))
     name = environment.device.name if environment.device else str(device)
     threads = torch.get_num_threads()

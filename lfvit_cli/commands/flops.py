@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lfvit_cli.console import talk
 from lfvit_cli.console.options import FormatOption, ImportOption, ModelsArgument
 from lfvit_cli.console.tables import show_table
 from lfvit_cli.results.formats import fixed, scaled
@@ -32,6 +33,8 @@ def flops(
     A MAC is one multiply-accumulate, which papers often call a FLOP. Where the authors' arithmetic differs, because
     their code computes what it does not use, their figure stands beside. No weights are needed.
     """
+    import torch
+
     from lfvit_cli import catalogue
     from lfvit_cli.cost import count_stages, expected_cost
     from lfvit_cli.networks.build import build
@@ -40,8 +43,11 @@ def flops(
     load_methods(imports or [])
     rows: list[StageCost] = []
     for model in models or catalogue.SMALL:
+        torch.manual_seed(0)
         stages = count_stages(model, build(model))
         rows += stages
+        if any(stage.varies for stage in stages):
+            talk.note(f"what an image costs depends on the image and on the weights in {model}: {BLANK}")
         if exit_rate is not None and len(stages) > 1:
             rows.append(expected_cost(stages, exit_rate))
     columns = COLUMNS if exit_rate is not None else COLUMNS[:-1]
@@ -53,6 +59,7 @@ def _tokens(per_layer: tuple[int, ...]) -> str:
     return ">".join(map(str, dict.fromkeys(per_layer))) or "-"
 
 
+BLANK = "this is for a blank image and random weights; lfvit bench counts on photos"
 COLUMNS = (
     Column("model", "model"),
     Column("stage", "stage"),

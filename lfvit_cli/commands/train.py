@@ -107,9 +107,9 @@ def train(
 ) -> None:
     """Train a network end to end, with the loss that its authors published, or else on all its stages.
 
-    CF-ViT, DVT, DynamicViT, EViT, Evo-ViT and LF-ViT have losses or schedules of their own. Any other network learns
-    from the mean over its stages of the cross entropy, so that every exit learns. ToMe, ATS and DiffRate need no
-    training: they run with the weights of a plain DeiT.
+    CF-ViT, DVT, DynamicViT, EViT, Evo-LeViT, Evo-ViT and LF-ViT have losses or schedules of their own. Any other
+    network learns from the mean over its stages of the cross entropy, so that every exit learns. ToMe, ATS and DiffRate
+    need no training: they run with the weights of a plain DeiT.
 
     The folder receives checkpoints, metrics.csv, training.png and, if TensorBoard is installed, events for it; in the
     end MODEL.safetensors, which every other command takes as --checkpoint. Ctrl-C saves first, and the same command

@@ -28,14 +28,16 @@ def answer_all_stages(runner: Runner, images: Tensor, labels: Tensor, *, keep_lo
         keep_logits: whether the logits are among the columns, as float16 (B, K).
 
     Returns:
-        Columns named ``{stage}_{what}``, on the runner's device.
+        Columns named ``{stage}_{what}``, on the runner's device; ``macs`` among them where images differ in them.
     """
     columns: dict[str, Tensor] = {}
-    for stage, output in zip(runner.names, runner(images, None).outputs, strict=True):
+    for stage, output in zip(runner.stages, runner(images, None).outputs, strict=True):
         described = describe(output.logits, labels)
         if keep_logits:
             described["logits"] = output.logits.half()
-        columns |= {f"{stage}_{name}": values for name, values in described.items()}
+        if stage.macs is not None:
+            described["macs"] = stage.macs(output)
+        columns |= {f"{stage.name}_{name}": values for name, values in described.items()}
     return columns
 
 
@@ -86,6 +88,15 @@ def from_columns(columns: Columns, names: Sequence[str], facts: PredictionsMetad
         stages={stage: _stage_answers(columns, stage) for stage in facts.stages},
         metadata=facts,
     )
+
+
+def mean_macs(columns: Columns, counted: PredictionsMetadata) -> PredictionsMetadata:
+    """The circumstances with the mean MACs of the images, for each stage in which images differ."""
+    macs = tuple(
+        round(float(columns[f"{stage}_macs"].mean())) if f"{stage}_macs" in columns else macs
+        for stage, macs in zip(counted.stages, counted.macs or (), strict=True)
+    )
+    return counted.model_copy(update={"macs": macs})
 
 
 def _printable(name: str) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lfvit_cli.cost import count_stages
 from lfvit_cli.errors import ImagesError, MeasureError
-from lfvit_cli.evaluation.answers import answer_all_stages, from_columns, skipped_columns, to_columns
+from lfvit_cli.evaluation.answers import answer_all_stages, from_columns, mean_macs, skipped_columns, to_columns
 from lfvit_cli.evaluation.job import EvaluationJob, EvaluationSettings, check_labels, prepare
 from lfvit_cli.evaluation.table import Predictions, PredictionsMetadata, read_predictions, write_predictions
 from lfvit_cli.images.dataset import Batch
@@ -129,6 +129,6 @@ def _write_table(job: EvaluationJob, facts: PredictionsMetadata) -> tuple[Unread
             f"none of the {len(names)} images can be read{first}", "Check that the files are whole images."
         )
     logits = {stage: columns[f"{stage}_logits"] for stage in facts.stages if job.settings.logits}
-    write_predictions(job.path, from_columns(columns, names, facts), logits=logits)
+    write_predictions(job.path, from_columns(columns, names, mean_macs(columns, facts)), logits=logits)
     job.shards.remove()
     return unreadable

@@ -4,7 +4,7 @@ import numpy as np
 
 from lfvit_cli.figures.page import Box, Page, Weight
 from lfvit_cli.figures.style import FAINT, INK, MUTED, colour
-from lfvit_cli.figures.verdicts import gmacs, mark, probability
+from lfvit_cli.figures.verdicts import mark, probability
 from lfvit_cli.looks.look import Look, StageLook
 from lfvit_cli.policies import Criterion, ExitPolicy
 
@@ -102,16 +102,3 @@ def draw_cost(page: Page, look: Look, left: float, top: float, width: float, mos
         else:
             page.rectangle(bar, fc="white", ec=MUTED, lw=0.6, hatch="////")
         start = bar.right
-
-
-def name_costs(page: Page, look: Look, left: float, middle: float, width: float) -> None:
-    """Write the stages and their MACs below a bar of all stages' MACs, those that there is room for."""
-    start = free = left
-    for stage in look.stages:
-        text = f"{stage.name} {gmacs(stage.macs)}{'' if stage.needed else ' saved'}"
-        place = max(start, free)
-        room = left + width - place
-        if len(look.stages) <= 2 or page.width_of(text, 9) <= room:
-            written = page.text(place, middle, text, 9, room=max(room, 0.0), colour=MUTED)
-            free = place + page.width_of(written, 9) + 0.12
-        start += stage.macs * width / look.most_macs

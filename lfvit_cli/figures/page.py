@@ -95,10 +95,6 @@ class Page:
         self.axes.add_collection(drawn, autolim=False)
         return drawn
 
-    def width_of(self, text: str, size: float, weight: Weight = "normal") -> float:
-        """How wide a text is, in inches."""
-        return width(text, size, weight)
-
     def text(
         self,
         left: float,

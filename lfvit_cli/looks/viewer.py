@@ -90,7 +90,7 @@ class Viewer:
         answered = _answered(values, policy)
         label = classes.label_of(image)
         shown, frame = _shown(photo, crop_frame(photo.width, photo.height, self.settings))
-        stages = zip(self.stages, outputs, self._macs, [*values, None], strict=True)
+        stages = zip(self.stages, outputs, self._spent(outputs), [*values, None], strict=True)
         return Look(
             image=image,
             model=self.model,
@@ -115,6 +115,11 @@ class Viewer:
             answered=answered,
             knows=known_classes(classes.names) if self.limited else None,
         )
+
+    def _spent(self, outputs: Sequence[Output]) -> list[int]:
+        """MACs of every stage for the one photo."""
+        stages = zip(self._runner.stages, outputs, self._macs, strict=True)
+        return [counted if stage.macs is None else int(stage.macs(output)) for stage, output, counted in stages]
 
     def _run(self, pixels: Tensor) -> tuple[Output, ...]:
         images = normalise(pixels[None], self.settings, dtype=self._runner.dtype, device=self._runner.device)

@@ -10,7 +10,7 @@ from lfvit_cli.catalogue import FILE, Catalogue, Entry, PublishedResult, catalog
 from lfvit_cli.networks.build import build, image_size
 from lfvit_cli.networks.method import Method, methods
 from lfvit_cli.networks.stages import Output, stage_names, stages_of
-from lfvit_cli.networks.watching import Watching
+from lfvit_cli.networks.watching import Watching, count_read
 
 IMPORTED = "imported"
 
@@ -77,4 +77,4 @@ def parameters_read(network: nn.Module) -> int:
     with Watching() as seen:
         for stage in stages_of(network):
             state = stage(images, state)
-    return sum(parameter.numel() for parameter in seen.parameters.values())
+    return count_read(seen)

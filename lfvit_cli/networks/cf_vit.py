@@ -1,6 +1,6 @@
 """CF-ViT, LF-ViT's parent: a coarse pass, and a fine pass in which the most attended cells are refined."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -23,6 +23,8 @@ class CFViT(TwoGridViT):
     Raises:
         KeywordError: values that describe no network.
     """
+
+    grid_keyword: ClassVar[str] = "coarse_grid"
 
     def __init__(self, coarse_grid: int = 7, alpha: float = 0.5, **shared: Any) -> None:
         if coarse_grid < 1:
@@ -59,8 +61,7 @@ METHOD = register(
         },
         # Its authors sweep the threshold and name none: LF-ViT's.
         policy=ExitPolicy.at(0.76),
-        # Its files have LF-ViT's very keys, and are known by that name.
-        checkpoint_key="",
+        checkpoint_key="pos_embed_list.0",
         from_vit=from_vit,
         training="the published losses: the fine pass learns from the labels, the coarse pass from the fine pass",
     )

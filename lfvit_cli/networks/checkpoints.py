@@ -14,6 +14,7 @@ __all__ = ["head_classes", "load_checkpoint", "read_records"]
 
 PRETRAINED = "pretrained"
 DEIT, DEIT_KEY = "DeiT", "blocks.0.attn.qkv.weight"
+HEAD = "head"
 SHOWN = 3
 
 
@@ -42,15 +43,16 @@ def head_classes(source: str) -> int | None:
     """The number of classes a checkpoint's head answers; None where it has no head or is timm's own."""
     if source == PRETRAINED:
         return None
-    head = read_checkpoint(source).state.get("head.weight")
-    return None if head is None else len(head)
+    state = read_checkpoint(source).state
+    heads = [tensor for name, tensor in state.items() if HEAD in name.split(".")[:-1] and tensor.ndim == 2]
+    return len(heads[-1]) if heads else None
 
 
 def family_of(keys: Iterable[str]) -> str | None:
-    """The family whose published layout the keys have."""
+    """The family whose published layout the keys have, or both of two that share one."""
     keys = set(keys)
-    known = (method.family for method in methods() if method.checkpoint_key in keys)
-    return next(known, DEIT if DEIT_KEY in keys else None)
+    known = [method.family for method in methods() if method.checkpoint_key in keys]
+    return " or ".join(known) or (DEIT if DEIT_KEY in keys else None)
 
 
 def _load_pretrained(model: nn.Module) -> None:
@@ -73,7 +75,10 @@ def _load_pretrained(model: nn.Module) -> None:
 
 def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     adapt: Any = getattr(model, "adapt_checkpoint", dict)
-    state = adapt(state)
+    try:
+        state = adapt(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error.problem}", error.remedy) from error
     _check_fit(model.state_dict(), state, source)
     model.load_state_dict(state)
 
@@ -116,9 +121,6 @@ def _listed(missing: list[str], unexpected: list[str]) -> str:
 def _shape_remedy(misshaped: list[str], found: dict[str, Tensor]) -> str:
     if "cls_token" in misshaped:
         return f"The checkpoint is {found['cls_token'].shape[-1]} wide: choose the model of that size."
-    if "pos_embed_list.0" in misshaped:
-        side = round((found["pos_embed_list.0"].shape[1] - 1) ** 0.5)
-        return f"Add location_grid={side} to the model's keywords."
     if "pos_embed" in misshaped:
         side = round((found["pos_embed"].shape[1] - 1) ** 0.5)
         return f"The checkpoint has {side} x {side} patches: add img_size={16 * side} to the model's keywords."

@@ -1,7 +1,6 @@
 """Controls, not methods: DynamicViT's numbers of tokens without its choice, which any method of pruning has to beat."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -61,23 +60,14 @@ class RandomViT(ScheduledViT):
     """Patches dropped at random; what one reduction drops stays dropped, so one order of the patches serves them all.
 
     Args:
-        keep_ratio: rho; the k-th reduction leaves rho^k of all patches.
-        token_ratio: the share left by each reduction, instead of powers of ``keep_ratio``.
-        pruning_layers: 0-based layers before which patches are dropped, as DynamicViT's.
-        plain: keywords of :class:`lfvit_cli.networks.plain_vit.PlainViT`.
+        scheduled: keywords of :class:`ScheduledViT`, as DynamicViT's.
 
     Raises:
         KeywordError: values that describe no network.
     """
 
-    def __init__(
-        self,
-        keep_ratio: float = 0.7,
-        token_ratio: Sequence[float] | None = None,
-        pruning_layers: Sequence[int] | None = None,
-        **plain: Any,
-    ) -> None:
-        super().__init__(keep_ratio, token_ratio, pruning_layers, **plain)
+    def __init__(self, **scheduled: Any) -> None:
+        super().__init__(**scheduled)
         channels, side = self.patch_embed.proj.in_channels, math.ceil(self.image_size / STRIDE)
         self.shuffle = ImageShuffle(channels * side**2, self.num_patches)
 
@@ -121,23 +111,14 @@ class PoolViT(ScheduledViT):
     """Patches averaged with their neighbours in raster order, with no regard to what they show.
 
     Args:
-        keep_ratio: rho; the k-th reduction leaves rho^k as many tokens as there are patches.
-        token_ratio: the share left by each reduction, instead of powers of ``keep_ratio``.
-        pruning_layers: 0-based layers before which tokens are averaged, as DynamicViT's.
-        plain: keywords of :class:`lfvit_cli.networks.plain_vit.PlainViT`.
+        scheduled: keywords of :class:`ScheduledViT`, as DynamicViT's.
 
     Raises:
         KeywordError: values that describe no network.
     """
 
-    def __init__(
-        self,
-        keep_ratio: float = 0.7,
-        token_ratio: Sequence[float] | None = None,
-        pruning_layers: Sequence[int] | None = None,
-        **plain: Any,
-    ) -> None:
-        super().__init__(keep_ratio, token_ratio, pruning_layers, **plain)
+    def __init__(self, **scheduled: Any) -> None:
+        super().__init__(**scheduled)
         before = (self.num_patches, *self.kept_counts)
         self.means = nn.ModuleList(GroupMean(*counts) for counts in zip(before, self.kept_counts, strict=False))
 

@@ -1,6 +1,5 @@
 """DynamicViT: DeiT with a small predictor before three layers that drops the least useful patch tokens."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 
 from lfvit_cli.errors import KeywordError
 from lfvit_cli.networks.layers import descending, gather_tokens
-from lfvit_cli.networks.method import BASE, SMALL, TINY, Method, Published, register
+from lfvit_cli.networks.method import Method, Published, deit_sizes, register
 from lfvit_cli.networks.token_schedule import ScheduledViT
 
 
@@ -41,24 +40,14 @@ class DynamicViT(ScheduledViT):
     """Dynamic token sparsification (Rao et al., NeurIPS 2021, arXiv 2106.02034), as it answers at inference.
 
     Args:
-        keep_ratio: rho; the k-th pruning leaves rho^k of all patches.
-        token_ratio: the share left by each pruning, instead of powers of ``keep_ratio``.
-        pruning_layers: 0-based layers before which tokens are dropped; by default after each quarter of the depth
-            but the last (3, 6, 9 of 12).
-        plain: keywords of :class:`lfvit_cli.networks.plain_vit.PlainViT`.
+        scheduled: keywords of :class:`ScheduledViT`.
 
     Raises:
         KeywordError: values that describe no network.
     """
 
-    def __init__(
-        self,
-        keep_ratio: float = 0.7,
-        token_ratio: Sequence[float] | None = None,
-        pruning_layers: Sequence[int] | None = None,
-        **plain: Any,
-    ) -> None:
-        super().__init__(keep_ratio, token_ratio, pruning_layers, **plain)
+    def __init__(self, **scheduled: Any) -> None:
+        super().__init__(**scheduled)
         self.score_predictor = nn.ModuleList(ScorePredictor(self.num_features) for _ in self.pruning_layers)
         self.initialise()
 
@@ -74,7 +63,7 @@ METHOD = register(
     Method(
         family="DynamicViT",
         network=DynamicViT,
-        models={"dynamicvit_deit_tiny": TINY, "dynamicvit_deit_small": SMALL, "dynamicvit_deit_base": BASE},
+        models=deit_sizes("dynamicvit"),
         published={
             "dynamicvit_deit_small": (Published(79.3, 2.9, "DynamicViT, Table 1"),),
             "dynamicvit_deit_small:keep_ratio=0.8": (Published(79.6, 3.4, "DynamicViT, Table 1"),),

@@ -93,11 +93,6 @@ class Block(nn.Module):
         mixed, row = self.attn.with_class_row(self.norm1(tokens))
         return self._finish(tokens, mixed), row
 
-    def attend_with_class_row(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The first half alone: (B, N, C) to (B, N, C), and the class token's attention (B, H, N-1)."""
-        mixed, row = self.attn.with_class_row(self.norm1(tokens))
-        return tokens + self.drop_path(mixed), row
-
     def feed(self, tokens: Tensor) -> Tensor:
         """The second half alone: (B, N, C) to (B, N, C)."""
         finished: Tensor = tokens + self.drop_path(self.mlp(self.norm2(tokens)))

@@ -1,7 +1,7 @@
 """LF-ViT: a low-resolution location pass, and a focus pass on the region its class attention points at."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +108,8 @@ class LFViT(TwoGridViT):
         KeywordError: values that describe no network.
     """
 
+    grid_keyword: ClassVar[str] = "location_grid"
+
     def __init__(
         self,
         location_grid: int = 7,
@@ -127,21 +129,10 @@ class LFViT(TwoGridViT):
         region: Region = self.selector(class_attention)
         return region
 
-    def location(self, images: Tensor) -> CoarseOutput:
-        """The low-resolution pass over (B, 3, 32s, 32s) normalised images (section 3.2)."""
-        return self.coarse(images)
-
-    def focus(self, images: Tensor, location: CoarseOutput, select: bool = True) -> FocusOutput:
-        """The full-resolution pass over the region the location pass attended to (sections 3.3 and 3.4).
-
-        Args:
-            images: (B, 3, 32s, 32s) at focus resolution, normalised.
-            location: the location pass of the same images.
-            select: False runs on all fine tokens and no coarse ones, as training does before selection starts.
-        """
-        if select and location.cells is None:
-            location = self.choose_cells(location)
-        fine = self.fine(images, location, select)
+    def fine(self, images: Tensor, coarse: CoarseOutput, select: bool = True) -> FocusOutput:
+        """The focus pass, over the region that the location pass attended to (sections 3.3 and 3.4)."""
+        location = self.choose_cells(coarse) if select and coarse.cells is None else coarse
+        fine = super().fine(images, location, select)
         window = location.cells.window if select and isinstance(location.cells, Region) else None
         traces = fine.traces if window is None else (self.selector.box(window), *fine.traces)
         return FocusOutput(fine.logits, fine.kept_cells, fine.coarse_cells, self.grid, window, traces=traces)
@@ -149,8 +140,8 @@ class LFViT(TwoGridViT):
     def stages(self) -> tuple[Stage, ...]:
         """The location stage, and the focus stage, which first chooses its region."""
         return (
-            Stage("location", lambda images, _: self.location(images)),
-            Stage("focus", self.focus, prepare=self.choose_cells),
+            Stage("location", lambda images, _: self.coarse(images)),
+            Stage("focus", self.fine, prepare=self.choose_cells),
         )
 
 

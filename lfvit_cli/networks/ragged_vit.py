@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lfvit_cli.networks.layers import Block, merge_heads, split_heads
 from lfvit_cli.networks.plain_vit import PlainViT
 from lfvit_cli.networks.ragged import Layout
-from lfvit_cli.networks.stages import Output
+from lfvit_cli.networks.stages import Output, Stage
 from lfvit_cli.networks.traces import Tokens
 
 
@@ -33,6 +33,10 @@ class RaggedViT(PlainViT):
     Each token of a batch has an id: token t of image b is b * W + t, where the class token is 0 and the patches are
     1 to N in raster order. In training, tokens are masked rather than dropped, to the same effect.
     """
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One stage, whose cost depends on the image."""
+        return (Stage("full", self.answer, macs=self.macs_of),)
 
     @property
     def identities(self) -> int:

@@ -43,11 +43,13 @@ class Stage(NamedTuple):
         name: of the stage, for tables.
         run: images (B, 3, S, S) and the output of the stage before (None for the first) to this stage's output.
         prepare: applied to the output of the stage before, on the rows that go on, and timed apart from ``run``.
+        macs: this stage's output to the (B,) MACs that each image took, where images differ; None where they do not.
     """
 
     name: str
     run: Callable[[Tensor, Any], Output]
     prepare: Callable[[Any], Output] | None = None
+    macs: Callable[[Any], Tensor] | None = None
 
     def __call__(self, images: Tensor, state: Output | None) -> Output:
         """Prepare, then run."""

@@ -4,13 +4,13 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from timm.layers import Mlp, trunc_normal_
 from torch import Tensor, nn
 
-from lfvit_cli.errors import KeywordError
+from lfvit_cli.errors import CheckpointError, KeywordError
 from lfvit_cli.networks.layers import (
     EPS,
     Block,
@@ -109,6 +109,7 @@ class TwoGridViT(nn.Module):
     Attributes:
         grid: s; coarse images are 16s, fine images 32s pixels a side (for 16-pixel patches).
         kept: k, cells that the fine pass refines. A subclass sets both before it calls ``__init__`` here.
+        grid_keyword: what a subclass calls s among its keywords.
 
     Args:
         patch_size: pixels a side of a patch, in both passes.
@@ -126,6 +127,7 @@ class TwoGridViT(nn.Module):
         KeywordError: values that describe no network.
     """
 
+    grid_keyword: ClassVar[str]
     grid: int
     kept: int
     fine_of_cell: Tensor
@@ -249,6 +251,21 @@ class TwoGridViT(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Parameters that timm's optimizers leave undecayed."""
         return {"cls_token", "pos_embed_list.0", "pos_embed_list.1"}
+
+    def adapt_checkpoint(self, state: State) -> State:
+        """The state as it is, where it was trained on the same grids.
+
+        Raises:
+            CheckpointError: it was trained on others; names them.
+        """
+        positions = state.get("pos_embed_list.0")
+        side = self.grid if positions is None else round((positions.shape[1] - 1) ** 0.5)
+        if side != self.grid:
+            raise CheckpointError(
+                f"the checkpoint was trained with {self.grid_keyword}={side}, and the model has {self.grid}",
+                f"Add {self.grid_keyword}={side} to the model's keywords.",
+            )
+        return state
 
     def published_macs(self) -> dict[str, int]:
         """MACs of each stage by the authors' arithmetic, counted as fvcore counts (batch 1).

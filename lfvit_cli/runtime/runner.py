@@ -68,7 +68,9 @@ class Runner:
             stage.name: FittingStage(self._made_ready(stage, first=stage is stages[0])) for stage in stages
         }
         apart = self.execution.capture is None
-        return tuple(Stage(each.name, self._fitting[each.name], each.prepare if apart else None) for each in stages)
+        return tuple(
+            each._replace(run=self._fitting[each.name], prepare=each.prepare if apart else None) for each in stages
+        )
 
     def _made_ready(self, stage: Stage, *, first: bool) -> Run:
         """One stage compiled and recorded as asked; a recording holds its preparation as well."""

@@ -95,8 +95,7 @@ def gumbel_decisions(scores: Tensor, noise: Tensor) -> Tensor:
 
 def masked_forward(network: DynamicViT, images: Tensor, decide: Decide) -> MaskedAnswer:
     """(B, 3, S, S) images through all layers, with decisions multiplied down the prunings."""
-    tokens = network.patch_embed(images)
-    tokens = torch.cat((network.cls_token.expand(len(tokens), -1, -1), tokens), dim=1) + network.pos_embed
+    tokens = network.embed(images)
     survivors = tokens.new_ones(tokens.shape[:2], dtype=torch.float32)[:, 1:]
     kept: list[Tensor] = []
     for layer, block in enumerate(network.blocks):

@@ -12,7 +12,7 @@ from lfvit_cli.networks.checkpoints import DEIT, family_of
 from lfvit_cli.networks.method import Method, State
 
 # What answers for other classes than the checkpoint's starts anew.
-HEADS = {"head", "head_cls", "head_dist", "fc", "classifier"}
+HEADS = {"head", "head_cls", "head_dist", "head_cls_dist", "fc", "classifier"}
 
 
 @dataclass(frozen=True)

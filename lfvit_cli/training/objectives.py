@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lfvit_cli.networks.method import Method
+from lfvit_cli.networks.method import Method, methods
 from lfvit_cli.networks.stages import stage_names, stages_of, walk
 from lfvit_cli.training.objective import Lesson, Objective, ObjectiveSettings
 
-# networks/NAME.py has its objective, if it has one, in training/NAME.py.
+# networks/NAME.py has its objective, if it has one, in training/NAME.py; a frame's is that of the methods built on it.
 NETWORKS, TRAINING = "lfvit_cli.networks", "lfvit_cli.training"
 
 
@@ -57,12 +57,14 @@ def objective_for(network: nn.Module, settings: ObjectiveSettings, method: Metho
 
 
 def built_in_objective(network: type[nn.Module]) -> Callable[..., nn.Module] | None:
-    """The ``OBJECTIVE`` of the file here that is called as a network's own in ``networks/``; None without one."""
-    package, _, name = network.__module__.rpartition(".")
-    if package != NETWORKS or util.find_spec(f"{TRAINING}.{name}") is None:
-        return None
-    made: Callable[..., nn.Module] | None = getattr(import_module(f"{TRAINING}.{name}"), "OBJECTIVE", None)
-    return made
+    """The ``OBJECTIVE`` of the file here that is called as a network's own in ``networks/``, or as its frame's."""
+    others = {method.network.__module__ for method in methods() if method.network} - {network.__module__}
+    for module in dict.fromkeys(each.__module__ for each in network.__mro__):
+        package, _, name = module.rpartition(".")
+        if package == NETWORKS and module not in others and util.find_spec(f"{TRAINING}.{name}") is not None:
+            made: Callable[..., nn.Module] = import_module(f"{TRAINING}.{name}").OBJECTIVE
+            return made
+    return None
 
 
 @torch.no_grad()

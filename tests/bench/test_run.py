@@ -404,3 +404,20 @@ def test_the_record_says_what_was_done_to_the_process(record: BenchRecord) -> No
     """Whether it kept the memory that it freed."""
     assert isinstance(record.keeps_freed_memory, bool)
     assert record.keeps_freed_memory == keep_freed_memory()
+
+
+def test_what_depends_on_the_image_is_counted_on_the_photos() -> None:
+    """MACs are the mean over these very photos, so that the promise is theirs; a warning says so."""
+    spec = "spvit_deit_tiny:embed_dim=48,num_heads=3,num_classes=10"
+    record = bench(models=(spec,))
+    torch.manual_seed(0)
+    network = build(spec)
+    photos = load_photos(demo_photos("test"), TransformSettings(), limit=24, seed=0)
+    with torch.inference_mode():
+        macs = [
+            count_stages(spec, network, image[None])[0].macs for image in normalise(photos.pixels, TransformSettings())
+        ]
+    assert len(set(macs)) > 12
+    assert record.rows[0].expected_macs == pytest.approx(np.mean(macs), abs=1)
+    assert record.rows[0].promised_speedup == pytest.approx(STAGES[DEIT][0] / np.mean(macs))
+    assert "MACs are the mean over 24 photos" in " ".join(record.warnings)

@@ -18,12 +18,14 @@ from lfvit_cli.demo.grocery_layout import provide
 Data = Callable[..., subprocess.CompletedProcess[str]]
 
 START = """
-import resource, sys
+import atexit, resource, sys
 from pathlib import Path
 from lfvit_cli.demo import grocery
 grocery.LIST = Path(sys.argv[1])
 if int(sys.argv[2]):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    atexit.register(resource.setrlimit, resource.RLIMIT_FSIZE, before)  # what measures coverage writes then
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), before[1]))
 sys.argv = ["lfvit", *sys.argv[3:]]
 from lfvit_cli.app import main
 main()

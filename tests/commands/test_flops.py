@@ -71,3 +71,11 @@ def test_stages_of_an_outside_network(lfvit: Run, exit_vit: Path) -> None:
     first, second, third = (row["macs"] for row in stages)
     assert whole["macs"] == round(first + 0.75 * second + 0.5 * third)
     assert whole["params"] == 22_820_664
+
+
+def test_a_cost_that_depends_on_the_image_says_so(lfvit: Run) -> None:
+    """And is the same each time."""
+    first, second = (lfvit("flops", "spvit_deit_tiny", "--format", "json") for _ in range(2))
+    assert first.stdout == second.stdout
+    assert [row["varies"] for row in json.loads(first.stdout)] == [True]
+    assert "depends on the image and on the weights in spvit_deit_tiny" in first.stderr

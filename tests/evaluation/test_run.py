@@ -20,6 +20,7 @@ from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.loading import load_photos
 from lfvit_cli.images.sampling import sample
 from lfvit_cli.images.transforms import TransformSettings, normalise
+from lfvit_cli.networks.build import build
 from lfvit_cli.networks.checkpoint_files import file_sha256
 from lfvit_cli.networks.stages import stages_of, walk
 from lfvit_cli.policies import Criterion, ExitPolicy
@@ -256,3 +257,16 @@ def test_more_classes_than_the_data_name(tmp_path: Path, classes: int) -> None:
     assert job.facts.classes == (*demo_photos().class_names, *("10", "11")[: classes - CLASSES])
     assert bool(job.warnings) == (classes > CLASSES)
     assert all("answers 12 classes and the data name 10" in warning for warning in job.warnings)
+
+
+def test_macs_that_depend_on_the_image_are_the_mean_over_all(tmp_path: Path) -> None:
+    """Of all images evaluated, in batches of any size."""
+    spec = "spvit_deit_tiny:embed_dim=48,num_heads=3,num_classes=10"
+    photos = load_photos(sample(demo_photos(), 12), TransformSettings())
+    tables = [
+        evaluated(tmp_path / str(size), model=spec, data=PHOTOS, limit=12, batch_size=size).predictions
+        for size in (5, 12)
+    ]
+    torch.manual_seed(0)
+    (row,) = count_stages(spec, build(spec), normalise(photos.pixels, TransformSettings()))
+    assert [table.metadata.macs for table in tables] == [(row.macs,)] * 2

@@ -48,8 +48,8 @@ def looked(spec: str, photo: Path, folder: Path, threshold: float = 0.76) -> tup
 def test_it_sees_what_lf_vit_computes(photo: Path, tmp_path: Path) -> None:
     """Attention, region, tokens and answers are the network's own."""
     look, network, images = looked(LF_VIT, photo, tmp_path)
-    location = network.location(images)
-    focus = network.focus(images, location)
+    location = network.coarse(images)
+    focus = network.fine(images, location)
     (first, second) = look.stages
     (heat,), (box,), (tokens,) = first.heats, second.boxes, second.tokens
     np.testing.assert_allclose(heat.values.ravel(), location.class_attention[0], atol=1e-6)
@@ -79,13 +79,21 @@ def test_it_decides_as_the_early_exit(photo: Path, tmp_path: Path, offset: float
     assert [stage.needed for stage in look.stages] == [True, offset > 0]
     if offset:
         assert look.exited is bool(walk(stages_of(network), images, policy).exited)
-    assert float(confidence(network.location(images).logits)) == pytest.approx(threshold - offset, abs=1e-5)
+    assert float(confidence(network.coarse(images).logits)) == pytest.approx(threshold - offset, abs=1e-5)
 
 
 def test_the_costs_are_those_of_lfvit_flops(photo: Path, tmp_path: Path) -> None:
     """Every stage costs what counting finds."""
     look, network, _ = looked(LF_VIT, photo, tmp_path)
     assert [stage.macs for stage in look.stages] == [row.macs for row in count_stages(LF_VIT, network)]
+
+
+def test_what_depends_on_the_photo_is_what_this_photo_cost(photo: Path, tmp_path: Path) -> None:
+    """Not what a blank image costs."""
+    spec = "ats_deit_tiny:embed_dim=48,num_heads=3,depth=6,num_classes=10"
+    look, network, images = looked(spec, photo, tmp_path)
+    (row,) = count_stages(spec, network, images)
+    assert look.macs == row.macs != count_stages(spec, network)[0].macs
 
 
 @torch.inference_mode()

@@ -44,7 +44,7 @@ def batch() -> Tensor:
 @torch.inference_mode()
 def test_golden_location(case: Case) -> None:
     """The location pass answers as the authors' does, and collects the same global class attention."""
-    location = case.network().location(case.images)
+    location = case.network().coarse(case.images)
     assert agree(location.logits, case.expected["location_logits"])
     assert close(location.class_attention, case.expected["global_class_attention"], 1e-6)
 
@@ -53,7 +53,7 @@ def test_golden_location(case: Case) -> None:
 def test_golden_focus(case: Case) -> None:
     """The focus pass answers as the authors' does, from exactly the same fine tokens."""
     network = case.network()
-    focus = network.focus(case.images, network.location(case.images))
+    focus = network.fine(case.images, network.coarse(case.images))
     assert agree(focus.logits, case.expected["focus_logits"])
     assert torch.equal(focus.fine_tokens, case.expected["focus_token_index"])
 
@@ -62,7 +62,7 @@ def test_golden_focus(case: Case) -> None:
 def test_golden_focus_without_selection(case: Case) -> None:
     """Without selection, the focus pass runs on all fine tokens, as the authors' does, and on no coarse ones."""
     network = case.network()
-    focus = network.focus(case.images, network.location(case.images), select=False)
+    focus = network.fine(case.images, network.coarse(case.images), select=False)
     assert agree(focus.logits, case.expected["focus_logits_all_tokens"])
     assert torch.equal(focus.fine_tokens, torch.arange(4 * network.grid**2).expand(len(case.images), -1))
     assert focus.region is None
@@ -106,7 +106,7 @@ def test_class_attention_is_the_decayed_mean_of_full_attention_rows(network: LFV
     handles = [
         block.attn.qkv.register_forward_hook(lambda _, __, out: projections.append(out)) for block in network.blocks
     ]
-    found = network.location(batch).class_attention
+    found = network.coarse(batch).class_attention
     for handle in handles:
         handle.remove()
     expected = torch.zeros(len(batch), 3, 49)
@@ -135,7 +135,7 @@ def test_location_is_a_vision_transformer_on_the_reduced_image(network: LFViT, b
     state = {key: value for key, value in network.state_dict().items() if key in plain.state_dict()}
     plain.load_state_dict({**state, "pos_embed": network.pos_embed_list[0]})
     small = F.interpolate(batch, size=112, mode="bilinear", align_corners=True)
-    assert close(network.location(batch).logits, plain(small))
+    assert close(network.coarse(batch).logits, plain(small))
 
 
 @torch.inference_mode()
@@ -143,14 +143,14 @@ def test_region_of_the_whole_grid_is_the_focus_without_selection(batch: Tensor) 
     """With m = s and alpha = 1 all cells are fine: the pass differs from the unselected one by positions alone."""
     network = narrow("lf_deit_tiny", region_size=7, alpha=1.0, depth=4)
     network.pos_embed_list[1].zero_()
-    location = network.location(batch)
-    assert close(network.focus(batch, location).logits, network.focus(batch, location, select=False).logits)
+    location = network.coarse(batch)
+    assert close(network.fine(batch, location).logits, network.fine(batch, location, select=False).logits)
 
 
 @torch.inference_mode()
 def test_answers_do_not_depend_on_companions(network: LFViT, batch: Tensor) -> None:
     """Reversing a batch reverses its answers, regions and tokens."""
-    forth, back = (network.focus(part, network.location(part)) for part in (batch, batch.flip(0)))
+    forth, back = (network.fine(part, network.coarse(part)) for part in (batch, batch.flip(0)))
     assert close(back.logits.flip(0), forth.logits)
     assert torch.equal(back.fine_tokens.flip(0), forth.fine_tokens)
 
@@ -167,10 +167,10 @@ def test_any_grid_and_region(grid: int, region: int) -> None:
     """Every grid with every region up to the grid runs, and its tokens cover the picture once."""
     network = narrow("lf_deit_tiny", location_grid=grid, region_size=region, depth=4)
     batch = images(2, 32 * grid)
-    location = network.location(batch)
-    focus = network.focus(batch, location)
+    location = network.coarse(batch)
+    focus = network.fine(batch, location)
     assert location.class_attention.shape == (2, grid**2)
-    assert focus.logits.shape == network.focus(batch, location, select=False).logits.shape == (2, 5)
+    assert focus.logits.shape == network.fine(batch, location, select=False).logits.shape == (2, 5)
     assert bool(focus.logits.isfinite().all())
     cells = torch.cat((focus.kept_cells, focus.coarse_cells), dim=1).sort(dim=1).values
     assert torch.equal(cells, torch.arange(grid**2).expand(2, -1))
@@ -194,7 +194,7 @@ def test_default_region(grid: int, region: int) -> None:
 def test_bfloat16(batch: Tensor) -> None:
     """In bfloat16 both stages run, and G and the confidence that decides stay float32."""
     network = narrow("lf_deit_tiny", depth=4).bfloat16()
-    location = network.location(batch.bfloat16())
+    location = network.coarse(batch.bfloat16())
     policy = ExitPolicy.at(confidence(location.logits).median().item())
     answer = walk(stages_of(network), batch.bfloat16(), policy)
     assert location.class_attention.dtype == torch.float32
@@ -215,8 +215,8 @@ def test_autocast(network: LFViT, batch: Tensor) -> None:
 def test_gradients_flow_through_both_stages(batch: Tensor, select: bool) -> None:
     """In training the focus answer alone moves every weight, those of the location pass through reuse included."""
     network = narrow("lf_deit_tiny", depth=4, drop_path_rate=0.1).train()
-    location = network.location(batch)
-    network.focus(batch, location, select=select).logits.square().sum().backward()
+    location = network.coarse(batch)
+    network.fine(batch, location, select=select).logits.square().sum().backward()
     still = {name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()}
     # Without selection the authors' network adds no fine position.
     assert still == (set() if select else {"pos_embed_list.1"})
@@ -225,7 +225,7 @@ def test_gradients_flow_through_both_stages(batch: Tensor, select: bool) -> None
 def test_location_embeddings_carry_gradient_to_their_input(batch: Tensor) -> None:
     """The location answer's gradient reaches its position embedding, and leaves the focus pass's alone."""
     network = narrow("lf_deit_tiny", depth=4).train()
-    network.location(batch).logits.square().sum().backward()
+    network.coarse(batch).logits.square().sum().backward()
     assert bool(network.pos_embed_list[0].grad.any())
     assert network.pos_embed_list[1].grad is None
 
@@ -263,7 +263,7 @@ def test_traces_say_where_it_looked(network: LFViT, batch: Tensor) -> None:
 def test_images_of_another_size_are_refused(network: LFViT) -> None:
     """Images that are not 32s pixels a side are refused with both sizes named."""
     with pytest.raises(ValueError, match=r"\(112, 112\).*224"):
-        network.location(images(1, 112))
+        network.coarse(images(1, 112))
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_token_count_follows_alpha(alpha: float, region: int) -> None:
     """Whatever alpha, the fine tokens that ran are as many as were asked for, all different, in order."""
     network = narrow("lf_deit_tiny", location_grid=4, region_size=region, alpha=alpha, depth=1, attention_layers=(0,))
     with torch.inference_mode():
-        focus = network.focus(images(2, 128), network.location(images(2, 128)))
+        focus = network.fine(images(2, 128), network.coarse(images(2, 128)))
     assert focus.fine_tokens.shape == (2, 4 * network.selector.kept)
     assert bool((focus.fine_tokens.diff(dim=1) > 0).all())
 

@@ -55,7 +55,7 @@ def test_golden_early_exit(name: str) -> None:
 @torch.inference_mode()
 def test_rows_that_exit_never_enter_focus(network: LFViT, batch: Tensor) -> None:
     """The focus pass runs once, on exactly the rows below the threshold."""
-    threshold = confidence(network.location(batch).logits).median().item()
+    threshold = confidence(network.coarse(batch).logits).median().item()
     rows = count_rows(network.reuse_block)
     answer = leave(network, batch, threshold)
     assert rows == [int((~answer.exited).sum())]
@@ -66,13 +66,13 @@ def test_rows_that_exit_never_enter_focus(network: LFViT, batch: Tensor) -> None
 @torch.inference_mode()
 def test_pixels_of_rows_that_exit_are_read_by_location_alone(network: LFViT, batch: Tensor) -> None:
     """Exited rows' answers are location's own, and poisoned pixels of theirs reach no other row."""
-    threshold = confidence(network.location(batch).logits).median().item()
+    threshold = confidence(network.coarse(batch).logits).median().item()
     clean = leave(network, batch, threshold)
-    location = network.location(batch)
+    location = network.coarse(batch)
     poisoned = torch.where(clean.exited[:, None, None, None], torch.nan, batch)
     going_on = ~clean.exited
     assert torch.equal(clean.logits[clean.exited], location.logits[clean.exited])
-    assert close(network.focus(poisoned, location).logits[going_on], clean.logits[going_on])
+    assert close(network.fine(poisoned, location).logits[going_on], clean.logits[going_on])
 
 
 @torch.inference_mode()
@@ -82,7 +82,7 @@ def test_threshold_at_most_zero_exits_all_and_focus_runs_nothing(network: LFViT,
     answer = leave(network, batch, 0.0)
     assert bool(answer.exited.all())
     assert (focus_rows, trunk_rows) == ([], [len(batch)])
-    assert torch.equal(answer.logits, network.location(batch).logits)
+    assert torch.equal(answer.logits, network.coarse(batch).logits)
 
 
 @torch.inference_mode()
@@ -90,14 +90,14 @@ def test_threshold_above_one_exits_none(network: LFViT, batch: Tensor) -> None:
     """A threshold no confidence reaches sends every row through both stages."""
     answer = leave(network, batch, 1.01)
     assert not bool(answer.exited.any())
-    assert close(answer.logits, network.focus(batch, network.location(batch)).logits)
+    assert close(answer.logits, network.fine(batch, network.coarse(batch)).logits)
 
 
 @torch.inference_mode()
 def test_early_exit_is_the_simulation_image_by_image(network: LFViT, batch: Tensor) -> None:
     """At every threshold between two confidences, a batch answers as each image does on its own."""
-    alone = [network.location(image[None]) for image in batch]
-    focused = [network.focus(image[None], location).logits for image, location in zip(batch, alone, strict=True)]
+    alone = [network.coarse(image[None]) for image in batch]
+    focused = [network.fine(image[None], location).logits for image, location in zip(batch, alone, strict=True)]
     confidences = torch.cat([confidence(location.logits) for location in alone])
     ranked = confidences.sort().values
     for threshold in ((ranked[1:] + ranked[:-1]) / 2).tolist():

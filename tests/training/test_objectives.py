@@ -13,14 +13,13 @@ from torch.nn import functional as F
 from lfvit_cli.commands.train import train
 from lfvit_cli.networks.build import build, image_size, parse_spec
 from lfvit_cli.networks.method import Method, method_of, methods
-from lfvit_cli.training.cf_vit import CFViTObjective
 from lfvit_cli.training.dvt import DVTObjective
 from lfvit_cli.training.dynamic_vit import DynamicViTObjective
 from lfvit_cli.training.evit import EViTObjective
 from lfvit_cli.training.evo_vit import EvoViTObjective
-from lfvit_cli.training.lf_vit import LFViTObjective
 from lfvit_cli.training.objective import Lesson, ObjectiveSettings
 from lfvit_cli.training.objectives import StagesObjective, built_in_objective, objective_for, stage_logits, teach
+from lfvit_cli.training.two_grids import TwoGridObjective
 
 LABELS = torch.tensor([1, 3])
 SEEDS = torch.tensor([7, 8])
@@ -30,8 +29,8 @@ EVIT = f"evit_deit_tiny:{NARROW},img_size=96"
 THINKING_VIT = "thinking_deit_3h_6h:depth=4,embed_dim=48,thinking_stages=(1,2),img_size=96"
 MULTI_EXIT = f"multi_exit_deit_tiny:{NARROW},img_size=96,layers=(1,2)"
 KINDS = {
-    LF_VIT: LFViTObjective,
-    CF_VIT: CFViTObjective,
+    LF_VIT: TwoGridObjective,
+    CF_VIT: TwoGridObjective,
     DYNAMIC_VIT: DynamicViTObjective,
     EVIT: EViTObjective,
     EVO_VIT: EvoViTObjective,

@@ -9,8 +9,7 @@ from networks.cases import images, narrow
 from torch import Tensor
 from torch.nn import functional as F
 
-from lfvit_cli.training.cf_vit import CFViTObjective
-from lfvit_cli.training.lf_vit import LFViTObjective
+from lfvit_cli.networks.stages import stage_names
 from lfvit_cli.training.objective import ObjectiveSettings
 from lfvit_cli.training.two_grids import TwoGridObjective
 
@@ -19,24 +18,23 @@ SEEDS = torch.tensor([7, 8])
 SIDE = 96
 
 
-def lf_vit(final_form_from: float | None = None) -> LFViTObjective:
+def lf_vit(final_form_from: float | None = None) -> TwoGridObjective:
     """LF-ViT's objective on a narrow network with lively weights."""
     network = narrow("lf_deit_tiny", depth=4, location_grid=3)
-    return LFViTObjective(network, ObjectiveSettings(final_form_from=final_form_from))
+    return TwoGridObjective(network, ObjectiveSettings(final_form_from=final_form_from))
 
 
-def cf_vit(final_form_from: float | None = None) -> CFViTObjective:
+def cf_vit(final_form_from: float | None = None) -> TwoGridObjective:
     """CF-ViT's, likewise."""
     network = narrow("cf_deit_tiny", depth=4, coarse_grid=3)
-    return CFViTObjective(network, ObjectiveSettings(final_form_from=final_form_from))
+    return TwoGridObjective(network, ObjectiveSettings(final_form_from=final_form_from))
 
 
 def answers(objective: TwoGridObjective, seen: Tensor, select: bool) -> tuple[Tensor, Tensor]:
     """(B, K) probabilities of the fine and of the coarse pass, straight from the network."""
     network: Any = objective.network
-    first, second = (network.location, network.focus) if hasattr(network, "focus") else (network.coarse, network.fine)
-    coarse = first(seen)
-    return second(seen, coarse, select=select).logits.detach().softmax(1), coarse.logits.detach().softmax(1)
+    coarse = network.coarse(seen)
+    return network.fine(seen, coarse, select=select).logits.detach().softmax(1), coarse.logits.detach().softmax(1)
 
 
 @pytest.mark.parametrize("make", [lf_vit, cf_vit])
@@ -50,7 +48,7 @@ def test_loss_is_worked_out_by_hand(make: Any, progress: float, select: bool) ->
     assert not torch.allclose(p, other, atol=1e-4)
     learned = -(math.log(p[0, 1]) + math.log(p[1, 3])) / 2
     followed = float((p * (p / q).log()).sum()) / 2
-    coarse, fine = objective.parts
+    coarse, fine = stage_names(objective.network)
     assert losses[fine].item() == pytest.approx(learned, rel=1e-4)
     assert losses[coarse].item() == pytest.approx(followed, rel=1e-3)
     assert losses["loss"].item() == pytest.approx(learned + followed, rel=1e-4)
@@ -59,8 +57,8 @@ def test_loss_is_worked_out_by_hand(make: Any, progress: float, select: bool) ->
 def test_parts_are_called_as_the_stages() -> None:
     """So that the table has one name for each stage."""
     for objective in (lf_vit(), cf_vit()):
-        network: Any = objective.network
-        assert objective.parts == tuple(stage.name for stage in network.stages())
+        losses = objective(images(2, SIDE), LABELS, None, 0.0, SEEDS)
+        assert tuple(losses) == ("loss", *stage_names(objective.network))
 
 
 def test_mixed_targets_mix_the_fine_loss() -> None:
