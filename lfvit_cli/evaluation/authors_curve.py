@@ -124,10 +124,11 @@ def read_curve_file(file: str) -> AuthorsCurve:
     table = _read_table(file)
     macs, top1 = _in_our_units(table["macs"].to_numpy(), table["top1"].to_numpy(), f"the curve in {file}", _LAYOUT)
     # Without NaN, which in these columns stands for a number that is not reported.
-    rest = table.drop(columns=["macs", "top1"]).astype(object).where(table.notna(), None)
+    rest = table.reindex(columns=["threshold", "exit_rate"]).astype(object)
+    rest = rest.where(rest.notna(), None)
     points = [
-        AuthorsPoint(macs=cost, top1=right, threshold=row.get("threshold"), exit_rate=row.get("exit_rate"))
-        for cost, right, row in zip(macs, top1, rest.to_dict("records"), strict=True)
+        AuthorsPoint(macs=cost, top1=right, threshold=threshold, exit_rate=exit_rate)
+        for cost, right, threshold, exit_rate in zip(macs, top1, rest["threshold"], rest["exit_rate"], strict=True)
     ]
     return AuthorsCurve(
         name=Path(file).stem,

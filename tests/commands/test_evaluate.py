@@ -242,7 +242,7 @@ def test_model_and_checkpoint_must_fit(
     arguments = ["evaluate", "deit_tiny_patch16_224", "--checkpoint", checkpoint, "--limit", "2"]
     code, out, err = run_here(arguments, monkeypatch, capsys)
     assert (code, out) == (1, "")
-    assert "holds LF-ViT weights, and the model is DeiT. Name a LF-ViT model" in err
+    assert "holds CF-ViT or LF-ViT weights, and the model is DeiT. Name a CF-ViT or LF-ViT model" in err
 
 
 def test_another_evaluation_is_replaced_only_when_asked(evaluate: Evaluate) -> None:
