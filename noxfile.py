@@ -12,11 +12,7 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "tests"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
-PHOTOS = "lfvit_cli/demo/photos/test"
-PICTURES = {
-    "contact-sheet": [PHOTOS, "--only", "focused"],
-    "panel": [f"{PHOTOS}/t-shirt/87f0802f-4ec0-4e20-a6cc-db90a85daffd.jpg"],
-}
+PICTURES = {"contact-sheet": [], "panel": ["demo:fruits.jpg"]}
 
 
 def tools(*groups: str) -> list[str]:
@@ -72,7 +68,8 @@ def reports(session: nox.Session) -> None:
     session.run("lfvit", "bench", *published, "-o", "reports/cpu-2-cores/bench")
     _bench_tuned(session, "reports/cpu-2-cores/tuned", "--batch-size", "1,32", "--seconds", "10")
     session.run("lfvit", "bench", "-o", "reports/demo/bench")
-    session.run("lfvit", "sweep-threshold", "-o", "reports/demo/sweep")
+    session.run("lfvit", "sweep-threshold", "--max-drop", "1", "-o", "reports/demo/sweep")
+    _bench_three_stages(session, "reports/three-stages")
     for picture, options in PICTURES.items():
         made = Path(session.create_tmp()) / picture
         session.run("lfvit", "visualize", *options, "-o", str(made))
@@ -92,6 +89,17 @@ def gpu(session: nox.Session) -> None:
     queued = ["--schedule", "queued", "--batch-size", "256,1024", "--round-photos", "16384", *recorded]
     _bench_tuned(session, f"{folder}/throughput", *queued, *session.posargs)
     _bench_tuned(session, f"{folder}/latency", "--batch-size", "1", *recorded, *session.posargs)
+
+
+def _bench_three_stages(session: nox.Session, folder: str) -> None:
+    """The network of CONTRIBUTING.md, its file written out as the page has it."""
+    page = Path("CONTRIBUTING.md").read_text(encoding="utf-8")
+    file = Path("exit_vit.py")
+    file.write_text(page.partition("```python\n")[2].partition("```")[0], encoding="utf-8")
+    try:
+        session.run("lfvit", "bench", "exit_vit_small", "--import", file.name, "--exit-rate", "0.5", "-o", folder)
+    finally:
+        file.unlink()
 
 
 def _bench_tuned(session: nox.Session, folder: str, *options: str) -> None:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from labelled import labelled_photos
+
 from lfvit_cli.bench.record import BenchRecord, BenchSettings
 from lfvit_cli.bench.run import run_bench
-from lfvit_cli.images.demo import demo_photos
 
 NARROW = "embed_dim=48,num_heads=3,depth=2,num_classes=10"
 LF, DEIT = f"lf_deit_tiny:{NARROW}", f"deit_tiny_patch16_224:{NARROW}"
@@ -12,7 +13,7 @@ LF, DEIT = f"lf_deit_tiny:{NARROW}", f"deit_tiny_patch16_224:{NARROW}"
 
 def bench_record(**changes: Any) -> BenchRecord:
     """Sixteen demo photos; keywords are settings."""
-    listing = demo_photos("test")
+    listing = labelled_photos("test")
     settings = {
         "models": (LF, DEIT),
         "reference": DEIT,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import running
+from labelled import labelled_photos
 
-from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.records import Progress
 from lfvit_cli.training.job import TrainingJob, prepare
 from lfvit_cli.training.loop import train
@@ -28,7 +28,7 @@ SPECS = (LF_VIT, DEIT, DYNAMIC_VIT, EVO_VIT)
 
 def copy_photos(folder: Path, train: int = 16, validation: int = 4, classes: int = 2) -> Path:
     """Copy demo photos into splits of class folders, and name the folder of the splits."""
-    listing = demo_photos("validation")
+    listing = labelled_photos("validation")
     for label in range(classes):
         files = [listing.file(index) for index in range(len(listing)) if listing.labels[index] == label]
         chosen = {"train": files[: train // classes], "validation": files[train // classes :][: validation // classes]}

@@ -126,12 +126,19 @@ class Outcome:
         prediction: (N,) class index.
         correct: (N,) whether the answer is the label.
         macs: (N,) MACs spent; None if unknown.
+        stages: number of stages.
     """
 
     stage: NDArray[np.int64]
     prediction: NDArray[np.int64]
     correct: NDArray[np.bool_]
     macs: NDArray[np.int64] | None
+    stages: int
+
+    @property
+    def exit_rate(self) -> float:
+        """Share of the images that stop before the last stage, 0 to 1."""
+        return float((self.stage < self.stages - 1).mean())
 
 
 def simulate(
@@ -161,6 +168,7 @@ def simulate(
         prediction=prediction,
         correct=prediction == predictions.labels,
         macs=None if macs is None else np.cumsum(macs)[stage],
+        stages=len(answers),
     )
 
 

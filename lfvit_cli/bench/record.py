@@ -27,7 +27,7 @@ class BenchSettings(Facts):
         exit_rates: shares of the photos that stop before the last stage, for all other models; their thresholds are
             found on these photos.
         criterion: what those thresholds are of; None for each method's own.
-        known_top1: top-1 of models whose weights are not at hand, from their predictions on the same photos.
+        known_top1: top-1 of models on the grocery test photos, from shipped predictions.
     """
 
     models: tuple[str, ...]
@@ -106,7 +106,7 @@ class BenchRow(Facts):
             each divided by what the exits of that very round promise.
         trained: False for random weights: the speed is real, the answers are not.
         top1: share of the photos answered right under that policy, 0 to 1; None where it is unknown.
-        top1_from: ``this run``, or ``predictions`` made beforehand by weights that are not timed here.
+        top1_from: ``this run``, or shipped ``predictions`` for the grocery test photos.
     """
 
     model: str

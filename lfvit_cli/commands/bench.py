@@ -24,7 +24,7 @@ from lfvit_cli.console.options import (
 )
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import Format, show_table, show_text
-from lfvit_cli.demo.grocery import resolve_data
+from lfvit_cli.demo.grocery import is_grocery, judged_split, resolve_data
 from lfvit_cli.demo.suite import with_demo_weights
 
 if TYPE_CHECKING:
@@ -45,13 +45,16 @@ def bench(
     context: typer.Context,
     models: ModelsArgument = None,
     data: DataOption = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Sub-folder. [default: val or validation; test of grocery]")
+    ] = None,
     exit_rates: Annotated[
         str | None,
         typer.Option(
             "--exit-rate",
             metavar="SHARE[,SHARE...]",
             help="Shares of images that stop before the last stage, 0 to 1; several give a row each. "
-            "[default: as calibrated for the demo network, else 0.78]",
+            "[default: the demo network's on the grocery photos, else 0.78]",
         ),
     ] = None,
     threshold: ThresholdsOption = None,
@@ -130,8 +133,9 @@ def bench(
 
     Without a MODEL, the four small ones. Photos are decoded before the timing starts. An early exit runs for real: by
     --policy, by --threshold and --criterion, or at the threshold that lets --exit-rate of the photos stop before the
-    last stage. On the demo photos the demo network exits at a threshold chosen on other photos. The exit rate reported
-    is the one measured in the timed runs.
+    last stage. The exit rate reported is the one measured in the timed runs. Without --data, the few photos that come
+    with lfvit are repeated to fill the batches, and as many exit as the demo network lets exit of the grocery photos;
+    --data grocery runs its policy itself.
 
     Beside the record lie figures: speed against cost, realised against promised speed-up, images/s by batch size where
     there are several, and at batch 1 the latency of single images.
@@ -139,7 +143,7 @@ def bench(
     parsed = {
         "batch_sizes": positive_integers(batch_sizes, "--batch-size"),
         "dtypes": _dtypes(dtypes),
-        "exit_rates": (PUBLISHED_EXIT_RATE,) if exit_rates is None else shares(exit_rates, "--exit-rate"),
+        "exit_rates": None if exit_rates is None else shares(exit_rates, "--exit-rate"),
     }
     if later_batch is not None and schedule != "queued":
         raise typer.BadParameter("it is for --schedule queued", param_hint="--later-batch")
@@ -147,7 +151,7 @@ def bench(
         raise typer.BadParameter("give either a policy, or a threshold or exit rate", param_hint="--policy")
 
     from lfvit_cli import catalogue
-    from lfvit_cli.analysis.demo import demo_policies, known_top1
+    from lfvit_cli.analysis.demo import demo_exit_rate, demo_policies, demo_policy, known_top1
     from lfvit_cli.bench.record import BenchSettings
     from lfvit_cli.bench.run import run_bench
     from lfvit_cli.files import prepare_folder
@@ -159,13 +163,15 @@ def bench(
     entrants = tuple(dict.fromkeys((*chosen, reference or catalogue.REFERENCE)))
     policies = _policies(entrants, policy or [], threshold, criterion)
     prepare_folder(output)
-    listing, source = _photos(data)
+    listing, source = _photos(data, split)
     given = sources_by_model(checkpoint or [], chosen, "--checkpoint")
     demo = with_demo_weights(entrants, given, data)
-    if exit_rates is None and threshold is None:
-        policies = demo_policies(demo) | policies
-    # The predictions are for all of the demo photos: their accuracy is not that of a sample.
-    whole_demo = data is None and max_photos >= len(listing)
+    calibrated = {} if exit_rates or threshold else demo_policies(demo)
+    if parsed["exit_rates"] is None:
+        parsed["exit_rates"] = (demo_exit_rate(calibrated) or PUBLISHED_EXIT_RATE,)
+    # What a network with exits gets right is known where it exits as it was calibrated.
+    known = known_top1(model for model in entrants if model in calibrated or demo_policy(model) is None)
+    groceries = data is None or (is_grocery(str(data)) and split in (None, "test") and max_photos >= len(listing))
     derived = {
         "models": chosen,
         "reference": entrants[-1] if reference is None else reference,
@@ -173,8 +179,8 @@ def bench(
         "imports": imported,
         "data": source,
         "listing_sha256": listing.sha256,
-        "policies": policies,
-        "known_top1": known_top1(model for model in entrants if model not in given | demo) if whole_demo else {},
+        "policies": policies if data is None else calibrated | policies,
+        "known_top1": {model: top1 for model, top1 in known.items() if model not in given} if groceries else {},
     }
     options = {name: value for name, value in context.params.items() if name in BenchSettings.model_fields}
     settings = BenchSettings.model_validate(options | parsed | derived)
@@ -214,15 +220,15 @@ def _policies(
     return policies
 
 
-def _photos(data: Path | None) -> tuple["Listing", str]:
+def _photos(data: Path | None, split: str | None) -> tuple["Listing", str]:
     """The photos, and what to call them in the record."""
     from lfvit_cli.images.demo import demo_photos
     from lfvit_cli.images.folder import list_folder
 
     if data is None:
-        return demo_photos("test"), "the demo photos (clothing-256, test)"
-    folder = resolve_data(str(data))
-    return list_folder(Path(folder)), folder
+        return demo_photos(), "those that come with lfvit, of which a few show fruit and none is from a data set"
+    folder, part = resolve_data(str(data)), judged_split(str(data), split)
+    return list_folder(Path(folder), split=part), folder if part is None else f"{folder}, {part}"
 
 
 def _save(record: "BenchRecord", folder: Path) -> list[Path]:

@@ -27,7 +27,7 @@ from lfvit_cli.console.options import (
 )
 from lfvit_cli.console.progress import progress
 from lfvit_cli.console.tables import show_table
-from lfvit_cli.demo.grocery import resolve_data
+from lfvit_cli.demo.grocery import NAME, judged_split, resolve_data
 from lfvit_cli.demo.suite import with_demo_weights
 from lfvit_cli.results.formats import count, scaled
 from lfvit_cli.results.tables import Column, Table
@@ -48,19 +48,21 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=f"The network, as {MODEL_SYNTAX}.")],
     checkpoint: CheckpointOption = None,
     data: Annotated[
-        str | None,
+        str,
         typer.Option(
             "--data",
             metavar="DATA",
-            help="Folder of class folders or of images, grocery, or wds/FOLDER, hfds/NAME, tfds/NAME, torch/NAME. "
-            "[default: the demo photos]",
+            help="Folder of class folders or of images, grocery, or wds/FOLDER, hfds/NAME, tfds/NAME, torch/NAME.",
         ),
-    ] = None,
+    ] = NAME,
     data_root: Annotated[
         Path | None, typer.Option("--data-root", metavar="DIR", help="Where a wds/, tfds/ or torch/ data set lies.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Sub-folder, or split of a data set. [default: val or validation]")
+        str | None,
+        typer.Option(
+            "--split", help="Sub-folder, or split of a data set. [default: val or validation; test of grocery]"
+        ),
     ] = None,
     class_map: Annotated[
         Path | None,
@@ -112,7 +114,6 @@ def evaluate(
     Several devices share the work: torchrun --nproc-per-node 2 -m lfvit_cli evaluate ..., or accelerate launch -m.
     """
     from lfvit_cli.evaluation.job import EvaluationSettings
-    from lfvit_cli.images.demo import demo_folder
     from lfvit_cli.networks.plugins import load_methods
 
     changes = {"crop_pct": crop_pct, "interpolation": interpolation, "mean": _channels(mean, "--mean")}
@@ -121,9 +122,9 @@ def evaluate(
         model=model,
         imports=load_methods(imports or []),
         checkpoint=checkpoint or with_demo_weights([model], {}, data).get(model),
-        data=str(demo_folder()) if data is None else resolve_data(data),
+        data=resolve_data(data),
         data_root=data_root,
-        split="test" if data is None and split is None else split,
+        split=judged_split(data, split),
         class_map=class_map,
         transform={name: value for name, value in changes.items() if value is not None},
         batch_size=batch_size,

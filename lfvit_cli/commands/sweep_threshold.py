@@ -10,7 +10,7 @@ import typer
 from lfvit_cli.console import talk
 from lfvit_cli.console.options import DeviceOption, FormatOption, ImportOption, OutputOption, SeedOption
 from lfvit_cli.console.tables import Format, show_table, show_text
-from lfvit_cli.demo.grocery import resolve_data
+from lfvit_cli.demo.grocery import NAME, judged_split, resolve_data
 from lfvit_cli.demo.suite import all_demo_predictions, with_demo_weights
 from lfvit_cli.results.tables import Table
 
@@ -93,10 +93,13 @@ def sweep_threshold(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="DATA", help="Images to evaluate a model on. [default: the demo photos]"),
+        typer.Option("--data", metavar="DATA", help="Images to evaluate a model on. [default: grocery]"),
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Sub-folder, or split of a data set. [default: val or validation]")
+        str | None,
+        typer.Option(
+            "--split", help="Sub-folder, or split of a data set. [default: val or validation; test of grocery]"
+        ),
     ] = None,
     class_map: Annotated[
         Path | None,
@@ -117,7 +120,7 @@ def sweep_threshold(
     reported on the other half. Without any of these, for drops of at most 0.5, 1 and 2 points. policy.json keeps the
     first one for lfvit bench, evaluate and visualize.
 
-    A SOURCE is one of these; without any, the predictions for the demo photos that come with lfvit.
+    A SOURCE is one of these; without any, the predictions for the grocery test photos that come with lfvit.
 
     - Predictions: a file of lfvit evaluate, or a CSV or Parquet file with the column label, and for each stage
     STAGE_prediction, STAGE_confidence and optionally STAGE_margin, STAGE_entropy, STAGE_top10_entropy, STAGE_top5.
@@ -200,7 +203,7 @@ def _evaluations(
     device: str,
     imports: list[str],
 ) -> "list[EvaluationSettings]":
-    """Settings of each model's evaluation, on the demo photos where no data are named."""
+    """Settings of each model's evaluation, on the grocery photos where no data are named."""
     options = {
         "--checkpoint": checkpoints,
         "--data": data,
@@ -217,18 +220,18 @@ def _evaluations(
     if not models:
         return []
     from lfvit_cli.evaluation.job import EvaluationSettings
-    from lfvit_cli.images.demo import demo_folder
     from lfvit_cli.networks.plugins import load_methods
 
     imported = load_methods(imports)
-    shipped = with_demo_weights(models, {}, data)
+    place = NAME if data is None else data
+    shipped = with_demo_weights(models, {}, place)
     return [
         EvaluationSettings(
             model=model,
             checkpoint=checkpoint or shipped.get(model),
             imports=imported,
-            data=str(demo_folder()) if data is None else resolve_data(data),
-            split="test" if data is None and split is None else split,
+            data=resolve_data(place),
+            split=judged_split(place, split),
             class_map=class_map,
             device=device,
         )

@@ -48,8 +48,13 @@ MOST_ROWS = 24
 
 def visualize(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Photos, folders of photos or of class folders, patterns.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGE",
+            help="Photos, folders of photos or of class folders, patterns, demo:apple.jpg. "
+            "[default: the photos that come with lfvit]",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -110,16 +115,17 @@ def visualize(
     from lfvit_cli.networks.plugins import load_methods
 
     load_methods(imports or [])
-    images, compared = _take_models(images, compare or [])
+    images, compared = _take_models(images or [], compare or [])
     models = tuple(dict.fromkeys((model or DEFAULT_MODEL, *compared)))
     given = sources_by_model(checkpoint or [], models, "--checkpoint")
     demo = with_demo_weights(models, given, None)
     files = {model: Path(file) for model, file in sources_by_model(policy or [], models, "--policy").items()}
 
     from lfvit_cli.files import prepare_folder
+    from lfvit_cli.images.demo import demo_folder
     from lfvit_cli.looks.photos import find_photos, spread
 
-    photos = find_photos(images)
+    photos = find_photos(images or [str(demo_folder())])
     if form != "json":
         prepare_folder(output)
     viewers = _viewers(models, given | demo, demo, device, dtype)

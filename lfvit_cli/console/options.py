@@ -35,7 +35,9 @@ OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", hel
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="DIR", help="Folder of classes or of images, or grocery. [default: the demo photos]"
+        "--data",
+        metavar="DIR",
+        help="Folder of classes or of images, or grocery. [default: photos that come with lfvit]",
     ),
 ]
 CheckpointOption = Annotated[

@@ -94,6 +94,21 @@ def fetched(name: str) -> Path | None:
     return folder if name == NAME and not lacking(folder, contents()) else None
 
 
+def is_grocery(text: str) -> bool:
+    """Whether what ``--data`` names is this set, and not a folder of its name."""
+    return text == NAME and not Path(text).is_dir()
+
+
+def judged_split(data: str, split: str | None) -> str | None:
+    """The split to judge networks on: as given, or the test photos of the set; None for the folder's own default.
+
+    Args:
+        data: what ``--data`` names.
+        split: what ``--split`` names.
+    """
+    return "test" if split is None and is_grocery(data) else split
+
+
 def resolve_data(text: str) -> str:
     """Turn the name of a data set into its folder; leave every other text as it is, also where such a folder is here.
 
@@ -103,7 +118,7 @@ def resolve_data(text: str) -> str:
     Raises:
         ImagesError: the set is not fetched.
     """
-    if text != NAME or Path(text).is_dir():
+    if not is_grocery(text):
         return text
     folder = fetched(text)
     if folder is None:

@@ -2,17 +2,17 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
 
 from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.listing import Listing
 
-DemoSplit = Literal["test", "validation"]
+# In a command line, before the name of one of the photos.
+PREFIX = "demo:"
 
 
 def demo_folder() -> Path:
-    """Where the demo photos lie: a folder of the splits `test` and `validation`.
+    """Where the photos lie, all in one folder.
 
     Raises:
         ImagesError: the package was installed without them, or inside an archive.
@@ -23,15 +23,22 @@ def demo_folder() -> Path:
     return folder
 
 
-def demo_photos(split: DemoSplit = "test") -> Listing:
-    """List one split of the demo photos, with labels and class names.
+def demo_photos() -> Listing:
+    """List them, unlabelled.
 
     Raises:
-        ImagesError: the photos are not installed, or there is no such split.
+        ImagesError: they are not installed.
     """
-    return list_folder(demo_folder(), split=split)
+    return list_folder(demo_folder())
 
 
-def demo_class_names() -> tuple[str, ...]:
-    """The classes of the demo photos, by index."""
-    return demo_photos().class_names
+def demo_photo(name: str) -> Path:
+    """The file of one of them, by its name in their folder.
+
+    Raises:
+        ImagesError: there is none of that name.
+    """
+    photos = demo_photos()
+    if name not in photos.paths:
+        raise ImagesError(f"no demo photo is called {name!r}", f"There are: {', '.join(photos.paths)}.")
+    return photos.file(photos.paths.index(name))

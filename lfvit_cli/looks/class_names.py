@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lfvit_cli.demo.grocery import contents
 from lfvit_cli.errors import MeasureError
-from lfvit_cli.images.demo import demo_class_names
 from lfvit_cli.looks.photos import PhotoFiles
 
 # A safetensors header may name the classes, as a JSON list of their names by index.
@@ -47,7 +47,7 @@ def name_classes(
         count: of the network's classes, K.
         file: one name a line, or JSON.
         header: of the checkpoint's safetensors file.
-        photos: used where they lie in K class folders, or in some of the demo photos'.
+        photos: used where they lie in K class folders, or in some of the grocery photos'.
 
     Raises:
         MeasureError: the file cannot be read, or has another number of names.
@@ -74,9 +74,9 @@ def _class_folders(count: int, photos: PhotoFiles) -> tuple[str, ...]:
     """The names of K class folders, by index."""
     if len(photos.class_folders) == count:
         return photos.class_folders
-    demo = demo_class_names()
-    in_demo = {file.absolute().parent.name for file in photos.files} <= set(demo)
-    return demo if in_demo and len(demo) == count else ()
+    groceries = tuple(contents().classes)
+    known = {file.absolute().parent.name for file in photos.files} <= set(groceries)
+    return groceries if known and len(groceries) == count else ()
 
 
 def _header_names(header: Mapping[str, str], count: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lfvit_cli.errors import ImagesError
+from lfvit_cli.images.demo import PREFIX, demo_photo
 from lfvit_cli.images.folder import IMAGE_SUFFIXES, list_files, list_folder
 from lfvit_cli.images.listing import UNLABELLED
 from lfvit_cli.images.sampling import sample
@@ -33,6 +34,8 @@ class PhotoFiles:
 def find_photos(arguments: Sequence[str]) -> PhotoFiles:
     """Find the photos that files, folders (of images, or of class folders) and patterns such as ``a/*.jpg`` name.
 
+    ``demo:apple.jpg`` is a photo that comes with the package.
+
     Raises:
         ImagesError: a name leads to nothing.
     """
@@ -50,6 +53,9 @@ def find_photos(arguments: Sequence[str]) -> PhotoFiles:
 
 
 def _matches(argument: str) -> Iterator[Path]:
+    if argument.startswith(PREFIX) and not Path(argument).exists():
+        yield demo_photo(argument.removeprefix(PREFIX))
+        return
     if Path(argument).exists():
         yield Path(argument)
         return

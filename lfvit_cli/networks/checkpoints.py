@@ -14,7 +14,8 @@ __all__ = ["head_classes", "load_checkpoint", "read_records"]
 
 PRETRAINED = "pretrained"
 DEIT, DEIT_KEY = "DeiT", "blocks.0.attn.qkv.weight"
-HEAD = "head"
+# What networks of timm call the layer that names the class.
+HEADS = {"head", "fc", "classifier"}
 SHOWN = 3
 
 
@@ -44,7 +45,7 @@ def head_classes(source: str) -> int | None:
     if source == PRETRAINED:
         return None
     state = read_checkpoint(source).state
-    heads = [tensor for name, tensor in state.items() if HEAD in name.split(".")[:-1] and tensor.ndim == 2]
+    heads = [tensor for name, tensor in state.items() if HEADS.intersection(name.split(".")[:-1]) and tensor.ndim == 2]
     return len(heads[-1]) if heads else None
 
 

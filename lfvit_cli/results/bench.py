@@ -10,7 +10,7 @@ from lfvit_cli.results.tables import Column, Row, Table
 if TYPE_CHECKING:
     from lfvit_cli.bench.record import BenchRecord, BenchRow
 
-FROM_PREDICTIONS = "from predictions that come with lfvit: the weights that made them do not, and are not timed"
+FROM_PREDICTIONS = "on the grocery test photos, from predictions that come with lfvit; not measured in this run"
 LEGEND = """\
 GMACs are 10^9 multiply-accumulates per image, at the exit rate measured in the timed runs. The promised speed-up is the
 ratio of the reference's MACs to the model's. The share of the promise is the median over rounds of the ratio of times

@@ -1,6 +1,7 @@
 """Starting weights: from nothing, timm, a checkpoint of the family, or a plain vision transformer's backbone."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import timm
 from timm.layers import resample_abs_pos_embed
@@ -37,7 +38,7 @@ class Initialisation:
         """All of it in one line."""
         if self.source is None:
             return f"all {len(self.fresh)} parameters start fresh"
-        parts = [f"{len(self.taken)} of {len(self.taken) + len(self.fresh)} parameters from {self.source}"]
+        parts = [f"{len(self.taken)} of {len(self.taken) + len(self.fresh)} parameters from {Path(self.source).name}"]
         parts += [f"{', '.join(self.resampled)} resampled"] if self.resampled else []
         parts += [f"fresh: {_modules(self.fresh)}"] if self.fresh else []
         parts += [f"unused: {_modules(self.unused)}"] if self.unused else []

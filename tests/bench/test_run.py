@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from labelled import labelled_photos
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -18,7 +19,6 @@ from lfvit_cli.bench.record import BenchRecord, BenchRow, BenchSettings
 from lfvit_cli.bench.run import run_bench
 from lfvit_cli.cost import count_stages
 from lfvit_cli.errors import MeasureError, NetworkError, PolicyError
-from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.listing import Listing
 from lfvit_cli.images.loading import load_photos
@@ -40,7 +40,7 @@ STAGES = {spec: tuple(row.macs for row in count_stages(spec, build(spec))) for s
 
 def bench(listing: Listing | None = None, **changes: object) -> BenchRecord:
     """A quick benchmark of two narrow networks on 24 demo photos."""
-    listing = listing or demo_photos("test")
+    listing = listing or labelled_photos("test")
     chosen = {
         "models": (LF, DEIT),
         "reference": DEIT,
@@ -160,7 +160,7 @@ def test_trained_weights_are_marked_on_the_photos(tmp_path: Path) -> None:
     network = build(LF)
     save_file(network.state_dict(), tmp_path / "lf.safetensors")
     record = bench(checkpoints={LF: str(tmp_path / "lf.safetensors")}, policies={LF: ExitPolicy.at(0.2)})
-    photos = load_photos(demo_photos("test"), TransformSettings(**evaluation_settings(network)), limit=24)
+    photos = load_photos(labelled_photos("test"), TransformSettings(**evaluation_settings(network)), limit=24)
     pictures = normalise(photos.pixels, TransformSettings(**evaluation_settings(network)))
     answers = walk(stages_of(network), pictures, ExitPolicy.at(0.2))
     right = (answers.logits.argmax(dim=1) == photos.labels).float().mean()
@@ -304,7 +304,7 @@ def test_from_files_to_answers() -> None:
 
 def test_traces_are_written_after_the_timing(tmp_path: Path) -> None:
     """One for each contender, with the stages by their names."""
-    listing = demo_photos("test")
+    listing = labelled_photos("test")
     settings = BenchSettings(
         models=(LF,), reference=DEIT, data="", listing_sha256="", max_photos=8, batch_sizes=(4,), min_seconds=0.0
     )
@@ -412,7 +412,7 @@ def test_what_depends_on_the_image_is_counted_on_the_photos() -> None:
     record = bench(models=(spec,))
     torch.manual_seed(0)
     network = build(spec)
-    photos = load_photos(demo_photos("test"), TransformSettings(), limit=24, seed=0)
+    photos = load_photos(labelled_photos("test"), TransformSettings(), limit=24, seed=0)
     with torch.inference_mode():
         macs = [
             count_stages(spec, network, image[None])[0].macs for image in normalise(photos.pixels, TransformSettings())

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from labelled import labelled_photos
 from running import Run
 
-from lfvit_cli.analysis.demo import demo_threshold
-from lfvit_cli.images.demo import demo_photos
+from lfvit_cli.analysis.demo import demo_exit_rate, known_top1
 from lfvit_cli.policies import PolicyFile
 from lfvit_cli.results.schemas import shipped_schema
 
@@ -83,7 +83,7 @@ def test_the_fastest_way_is_found_and_kept(lfvit: Run, tmp_path: Path) -> None:
 
 def test_a_folder_of_photos_can_be_given(lfvit: Run, tmp_path: Path) -> None:
     """Flat, with an unreadable file among them; a table for people by default."""
-    listing = demo_photos("test")
+    listing = labelled_photos("test")
     for index in range(5):
         (tmp_path / f"photo {index}.jpg").write_bytes(listing.file(index).read_bytes())
     (tmp_path / "photo 5.jpg").write_text("no picture")
@@ -110,20 +110,19 @@ save_file(build({LF!r}).state_dict(), "lf.safetensors")
     assert json.loads(done.stdout)["rows"][0]["trained"] is True
 
 
-def test_the_demo_network_runs_at_its_own_threshold(lfvit: Run) -> None:
-    """On the demo photos: trained, right as often as measured, its exit rate a finding; --exit-rate still sets one."""
+def test_the_demo_network_runs_bare(lfvit: Run) -> None:
+    """On photos that are no groceries: trained, as many exit as of the groceries, right as often as there."""
     quick = ["--reference", "lf_deit_small", *QUICK, "--format", "json"]
     done = lfvit("bench", "lf_deit_small", *quick)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["rows"]
     assert row["trained"]
-    assert row["top1_from"] == "this run"
-    assert row["top1"] > 0.5
-    assert row["policy"]["thresholds"] == [demo_threshold("lf_deit_small")]
-    assert "assumption" not in done.stderr
-    asked = lfvit("bench", "lf_deit_small", *quick, "--exit-rate", "0.5")
-    assert json.loads(asked.stdout)["rows"][0]["policy"]["thresholds"] > row["policy"]["thresholds"]
-    assert "assumption" in asked.stderr
+    assert row["asked_rate"] == demo_exit_rate(["lf_deit_small"])
+    assert (row["top1"], row["top1_from"]) == (known_top1(["lf_deit_small"])["lf_deit_small"], "predictions")
+    assert "assumption" in done.stderr
+    assert "on the grocery test photos, from predictions that come with lfvit" in done.stderr
+    asked = json.loads(lfvit("bench", "lf_deit_small", *quick, "--exit-rate", "0.5").stdout)["rows"][0]
+    assert (asked["asked_rate"], asked["top1"]) == (0.5, None)
 
 
 def test_three_stages_from_outside(lfvit: Run, exit_vit: Path, tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from evaluating import SPEC, answers, run_here, same_answers, save_checkpoint
+from labelled import labelled_folder
 from running import Run
 
 from lfvit_cli.commands.evaluate import Interpolation
 from lfvit_cli.evaluation.table import read_predictions
 from lfvit_cli.images import transforms
-from lfvit_cli.images.demo import demo_folder
 
-PHOTOS = str(demo_folder() / "test")
+PHOTOS = str(labelled_folder() / "test")
 
 Evaluate = Callable[..., tuple[int, str, str]]
 
@@ -40,7 +40,8 @@ def evaluate(
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        given = ["evaluate", SPEC, "--checkpoint", checkpoint, "--device", "cpu", "--workers", "0", *arguments]
+        data = [] if "--data" in arguments else ["--data", PHOTOS]
+        given = ["evaluate", SPEC, "--checkpoint", checkpoint, "--device", "cpu", "--workers", "0", *data, *arguments]
         code, out, err = run_here(given, monkeypatch, capsys)
         return code, out, err
 
@@ -135,7 +136,8 @@ def test_an_imported_network_is_known_by_its_file(
     """A network of three stages from outside has a row a stage, and the hash of its file is kept."""
     monkeypatch.chdir(tmp_path)
     spec = "exit_vit_small:embed_dim=24,num_heads=3,num_classes=10"
-    arguments = ["evaluate", spec, "--import", str(exit_vit), "--limit", "6", "--workers", "0", "--device", "cpu"]
+    options = ["--data", PHOTOS, "--limit", "6", "--workers", "0", "--device", "cpu"]
+    arguments = ["evaluate", spec, "--import", str(exit_vit), *options]
     code, out, err = run_here([*arguments, "--threshold", "0.2", "--format", "json"], monkeypatch, capsys)
     assert code == 0, err
     (*stages, row) = json.loads(out)
@@ -148,10 +150,10 @@ def test_an_imported_network_is_known_by_its_file(
 
 def test_unlabelled_images_have_no_accuracy(evaluate: Evaluate) -> None:
     """A flat folder is evaluated, and nothing is said of its accuracy."""
-    code, out, _ = evaluate("--data", f"{PHOTOS}/hat", "--limit", "3", "--format", "json")
+    code, out, _ = evaluate("--data", f"{PHOTOS}/cat", "--limit", "3", "--format", "json")
     assert code == 0
     assert [(row["labelled"], row["top1"], row["top5"]) for row in json.loads(out)] == [(0, None, None)] * 2
-    assert evaluate("--data", f"{PHOTOS}/hat", "--limit", "3")[0] == 0
+    assert evaluate("--data", f"{PHOTOS}/cat", "--limit", "3")[0] == 0
 
 
 def test_random_weights_are_said(
@@ -159,7 +161,8 @@ def test_random_weights_are_said(
 ) -> None:
     """Without a checkpoint the evaluation runs, with a warning and on the record."""
     monkeypatch.chdir(tmp_path)
-    arguments = ["evaluate", f"{SPEC},num_classes=10", "--limit", "3", "--workers", "0", "--format", "json"]
+    options = ["--data", PHOTOS, "--limit", "3", "--workers", "0", "--format", "json"]
+    arguments = ["evaluate", f"{SPEC},num_classes=10", *options]
     code, out, err = run_here(arguments, monkeypatch, capsys)
     assert code == 0
     assert f"warning: {SPEC},num_classes=10 has random weights" in err
@@ -170,7 +173,7 @@ def test_unreadable_images_are_counted_and_named(evaluate: Evaluate, tmp_path: P
     """A broken file is a warning, again when the table is reused."""
     photos = tmp_path / "photos"
     photos.mkdir()
-    for file in sorted(Path(PHOTOS, "hat").iterdir())[:3]:
+    for file in sorted(Path(PHOTOS, "cat").iterdir())[:3]:
         (photos / file.name).symlink_to(file)
     (photos / "broken.jpg").write_text("no image")
     code, out, err = evaluate("--data", "photos", "--format", "json")
@@ -227,7 +230,7 @@ def test_bad_input_is_one_clear_line(
     (tmp_path / "text.pth").write_text("no checkpoint")
     (tmp_path / "other.parquet").write_text("no table")
     before = sorted(tmp_path.rglob("*"))
-    ended, out, err = evaluate("--data", str(demo_folder()), "--split", "test", "--limit", "2", *arguments)
+    ended, out, err = evaluate("--data", str(labelled_folder()), "--split", "test", "--limit", "2", *arguments)
     assert (ended, out) == (code, "")
     assert message in " ".join(err.replace("│", " ").split())
     assert "Traceback" not in err
@@ -239,7 +242,7 @@ def test_model_and_checkpoint_must_fit(
     checkpoint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Weights of another family are refused by its name."""
-    arguments = ["evaluate", "deit_tiny_patch16_224", "--checkpoint", checkpoint, "--limit", "2"]
+    arguments = ["evaluate", "deit_tiny_patch16_224", "--checkpoint", checkpoint, "--data", PHOTOS, "--limit", "2"]
     code, out, err = run_here(arguments, monkeypatch, capsys)
     assert (code, out) == (1, "")
     assert "holds CF-ViT or LF-ViT weights, and the model is DeiT. Name a CF-ViT or LF-ViT model" in err
@@ -260,7 +263,7 @@ def test_another_evaluation_is_replaced_only_when_asked(evaluate: Evaluate) -> N
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=lambda stop: stop.name)
 def test_a_stopped_run_goes_on(evaluate: Evaluate, checkpoint: str, tmp_path: Path, stop: signal.Signals) -> None:
     """However a run is stopped, what it saved is kept, and the finished table is that of a run never stopped."""
-    options = ["--batch-size", "2", "--workers", "0", "-o", "p.parquet"]
+    options = ["--data", PHOTOS, "--batch-size", "2", "--workers", "0", "-o", "p.parquet"]
     program = [sys.executable, "-m", "lfvit_cli", "evaluate", SPEC, "--checkpoint", checkpoint, "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen([*program, *options], stderr=subprocess.PIPE, text=True, env=environment) as running:
@@ -279,7 +282,7 @@ def test_a_stopped_run_goes_on(evaluate: Evaluate, checkpoint: str, tmp_path: Pa
     code, _, err = evaluate(*options)
     assert code == 0
     assert "continuing where an earlier run stopped: " in err
-    assert "of 372 images are done" in err
+    assert "of 300 images are done" in err
     assert evaluate("--batch-size", "2", "-o", "whole.parquet")[0] == 0
     assert same_answers(Path("p.parquet"), Path("whole.parquet"))
     assert {path.name for path in tmp_path.iterdir()} == {"p.parquet", "whole.parquet", "weights.pth"}
@@ -288,7 +291,7 @@ def test_a_stopped_run_goes_on(evaluate: Evaluate, checkpoint: str, tmp_path: Pa
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_two_processes_write_the_same_table(run_python: Run, checkpoint: str, tmp_path: Path, launcher: str) -> None:
     """Two processes, with an odd number of shards and an incomplete last batch, equal one; only the main one talks."""
-    command = ["-m", "lfvit_cli", "evaluate", SPEC, "--checkpoint", checkpoint, "--workers", "1"]
+    command = ["-m", "lfvit_cli", "evaluate", SPEC, "--checkpoint", checkpoint, "--data", PHOTOS, "--workers", "1"]
     options = ["--device", "cpu", "--limit", "300", "--batch-size", "16", "--format", "json"]
     launch = {
         "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],

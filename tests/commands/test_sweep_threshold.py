@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 import torch
 from evaluating import SPEC, save_checkpoint
+from labelled import labelled_photos
 from made_predictions import random_predictions
 from PIL import Image
 from running import Run
 
 from lfvit_cli.analysis.sweep import SweepRecord
-from lfvit_cli.demo.suite import SYSTEMS, demo_predictions
+from lfvit_cli.demo.suite import all_demo_predictions
 from lfvit_cli.evaluation.authors_curve import AuthorsCurveRecord
 from lfvit_cli.evaluation.table import Predictions, read_predictions, write_predictions
-from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.results.schemas import shipped_schema
 
 # Rows of ThinkingViT's released logs.
@@ -229,15 +229,15 @@ def test_bare_csv_shows_what_is_unknown(lfvit: Run, tmp_path: Path) -> None:
 
 
 def test_bare_sweeps_the_demo_suite(lfvit: Run) -> None:
-    """The shipped predictions on the demo test photos, with LF-ViT's exact curve; the same as naming the files."""
+    """The shipped predictions on the grocery test photos, with LF-ViT's exact curve; the same as naming the files."""
     done = lfvit("sweep-threshold", "--format", "json")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
-    assert record["images"] == 372
-    files = [str(demo_predictions(model, "test")) for model in SYSTEMS]
+    assert record["images"] == 2485
+    files = all_demo_predictions()
     named = json.loads(lfvit("sweep-threshold", *files, "--format", "json").stdout)
     assert named["curve"] == record["curve"]
-    assert len(record["others"]) == len(SYSTEMS) - 1
+    assert len(record["others"]) == len(files) - 1 > 0
 
 
 @pytest.mark.usefixtures("table")
@@ -289,9 +289,9 @@ def test_a_policy_of_the_sweep_runs_in_every_command(lfvit: Run, exit_vit: Path,
     """Three stages, by entropy: evaluated, swept, and the same images stop at the same stages when it is timed."""
     spec = "exit_vit_small:embed_dim=24,num_heads=3,num_classes=10"
     outside = ["--import", str(exit_vit)]
-    photos = [str(demo_photos().file(index)) for index in range(0, 40, 2)]
+    photos = [str(labelled_photos().file(index)) for index in range(0, 40, 2)]
     for number, photo in enumerate(photos):
-        folder = tmp_path / "photos" / demo_photos().class_names[number % 10]
+        folder = tmp_path / "photos" / labelled_photos().class_names[number % 10]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number}.jpg").write_bytes(Path(photo).read_bytes())
     evaluated = lfvit("evaluate", spec, *outside, "--data", "photos", "-o", "p.parquet", "--workers", "0")

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labelled import labelled_photos
 from made_looks import CLASSES, DEIT, DYNAMIC_VIT, LF_VIT, save_narrow
 from PIL import Image
 from running import Run
 
-from lfvit_cli.images.demo import demo_class_names, demo_photos
+from lfvit_cli.demo.grocery import contents
+from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.policies import PolicyFile
 
 
@@ -22,7 +24,7 @@ def weights(tmp_path: Path) -> str:
 @pytest.fixture
 def photo() -> str:
     """A real photo."""
-    return str(demo_photos().file(3))
+    return str(labelled_photos().file(3))
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def odd(tmp_path: Path) -> Path:
     folder = tmp_path / "odd"
     for name in CLASSES:
         (folder / name).mkdir(parents=True)
-    with Image.open(demo_photos().file(5)) as image:
+    with Image.open(labelled_photos().file(5)) as image:
         image.convert("L").save(folder / "boot/grey.png")
         image.convert("CMYK").save(folder / "boot/cmyk.jpg")
         image.convert("P").save(folder / "cap/palette.gif")
@@ -148,25 +150,34 @@ def test_networks_are_compared_on_one_sheet(lfvit: Run, tmp_path: Path, photo: s
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-def test_bare_looks_through_the_demo_network(lfvit: Run, photo: str) -> None:
+def test_bare_looks_through_the_demo_network(lfvit: Run) -> None:
     """The trained LF-ViT, with its class names, at the threshold calibrated for it; another one can be asked for."""
+    photo = "demo:apple.jpg"
     done = lfvit("visualize", photo, "--format", "json")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     assert row["model"] == "lf_deit_small"
-    assert row["stages"]["location"]["name"] in demo_class_names()
+    assert row["stages"]["location"]["name"] in contents().classes
     assert "random" not in done.stderr
     asked = lfvit("visualize", photo, "--format", "json", "--threshold", "1")
     given, found = json.loads(asked.stdout)[0]["policy"]["thresholds"], row["policy"]["thresholds"]
     assert 0 < found[0] < given[0] == 1
-    known = f"knows only {len(demo_class_names())} classes, such as "
+    known = "knows only 81 classes, such as "
     assert row["knows"].startswith(known)
     assert done.stderr.count(f"lf_deit_small {known}") == 1
+
+
+def test_without_an_image_it_looks_at_the_photos_that_come_along(lfvit: Run) -> None:
+    """Each of them has a row."""
+    done = lfvit("visualize", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert [Path(row["image"]).name for row in json.loads(done.stdout)] == list(demo_photos().paths)
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
+        (("demo:pear.jpg",), 1, "no demo photo is called 'pear.jpg'"),
         (("none.jpg",), 1, "there is no image or folder 'none.jpg'"),
         (("*.png",), 1, "no image matches '*.png'"),
         (("notes.txt",), 1, "cannot read the image"),

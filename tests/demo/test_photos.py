@@ -1,46 +1,30 @@
 """Tests of the photos that come with the package."""
 
-from collections import Counter
 from importlib.resources import files
 
-import pytest
-
 from lfvit_cli.images.decode import open_image
-from lfvit_cli.images.demo import DemoSplit, demo_photos
+from lfvit_cli.images.demo import demo_folder, demo_photos
 
 DEMO = files("lfvit_cli") / "demo"
 
 
 def test_licence_and_credit_come_along() -> None:
-    """Whoever has the photos also has their licence and the names of their makers."""
-    assert "CC0 1.0 Universal" in (DEMO / "photos" / "LICENSE").read_text(encoding="utf-8")
-    assert "Alexey Grigorev and contributors" in (DEMO / "README.md").read_text(encoding="utf-8")
-
-
-def test_readme_counts_the_photos() -> None:
-    """The table in the README is what the folders hold."""
-    test, validation = (demo_photos(split) for split in ("test", "validation"))
-    counts = [Counter(split.labels) for split in (test, validation)]
+    """Whoever has the photos also has their licence, and a line on the source of each."""
+    assert "Apache License" in (DEMO / "photos" / "LICENSE-Apache-2.0").read_text(encoding="utf-8")
     readme = (DEMO / "README.md").read_text(encoding="utf-8")
-    for label, name in enumerate(test.class_names):
-        assert f"| {name} | {counts[0][label]} | {counts[1][label]} |\n" in readme
-    assert f"| all | {len(test)} | {len(validation)} |\n" in readme
+    for name in demo_photos().paths:
+        assert f"| `{name}` |" in readme
 
 
-@pytest.mark.parametrize("split", ["test", "validation"])
-def test_every_photo_decodes(split: DemoSplit) -> None:
-    """Every photo is whole, and 256 pixels on its short side."""
-    listing = demo_photos(split)
-    for index in range(len(listing)):
-        size = open_image(listing.file(index)).size
-        assert min(size) == 256
-        assert max(size) <= 341
+def test_every_photo_decodes() -> None:
+    """12 to 30 photos, each large enough to be looked at, and all together small enough to ship."""
+    listing = demo_photos()
+    assert 12 <= len(listing) <= 30
+    assert all(min(open_image(listing.file(index)).size) >= 256 for index in range(len(listing)))
+    assert sum(file.stat().st_size for file in demo_folder().iterdir()) < 6e6
 
 
-def test_splits_share_no_photo() -> None:
-    """No file of one split is also in the other."""
-    contents = [
-        {listing.file(index).read_bytes() for index in range(len(listing))}
-        for listing in (demo_photos("test"), demo_photos("validation"))
-    ]
-    assert contents[0].isdisjoint(contents[1])
+def test_no_two_are_the_same() -> None:
+    """Each file has content of its own."""
+    contents = {demo_photos().file(index).read_bytes() for index in range(len(demo_photos()))}
+    assert len(contents) == len(demo_photos())

@@ -8,6 +8,7 @@ import torch
 from evaluating import evaluated, network, save_checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
+from labelled import labelled_folder
 
 from lfvit_cli.errors import MeasureError
 from lfvit_cli.evaluation.files import (
@@ -19,7 +20,6 @@ from lfvit_cli.evaluation.files import (
     weights_sha256,
 )
 from lfvit_cli.evaluation.table import PredictionsMetadata
-from lfvit_cli.images.demo import demo_folder
 
 FACTS = PredictionsMetadata(
     model="lf_deit_small:location_grid=9,region_size=8",
@@ -88,7 +88,7 @@ def test_random_weights_are_known_by_their_values(tmp_path: Path) -> None:
 
 def test_a_file_that_holds_something_else_is_not_touched(tmp_path: Path) -> None:
     """Another evaluation's table, and what is no table, are named as such, with the way to replace them."""
-    checkpoint, photos = save_checkpoint(tmp_path), str(demo_folder() / "test")
+    checkpoint, photos = save_checkpoint(tmp_path), str(labelled_folder() / "test")
     evaluation = evaluated(tmp_path / "p.parquet", checkpoint=checkpoint, data=photos, limit=3)
     facts = evaluation.predictions.metadata
     assert read_finished(tmp_path / "none.parquet", facts, logits=False) is None

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from evaluating import CLASSES, SPEC, answers, evaluated, network, same_answers, save_checkpoint
+from labelled import labelled_folder, labelled_photos
 
 from lfvit_cli.cost import count_stages
 from lfvit_cli.errors import ImagesError, MeasureError
 from lfvit_cli.evaluation.job import EvaluationSettings, prepare
 from lfvit_cli.evaluation.run import run
 from lfvit_cli.evaluation.table import read_predictions
-from lfvit_cli.images.demo import demo_folder, demo_photos
 from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.loading import load_photos
 from lfvit_cli.images.sampling import sample
@@ -25,7 +25,7 @@ from lfvit_cli.networks.checkpoint_files import file_sha256
 from lfvit_cli.networks.stages import stages_of, walk
 from lfvit_cli.policies import Criterion, ExitPolicy
 
-PHOTOS = str(demo_folder() / "test")
+PHOTOS = str(labelled_folder() / "test")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_offline_exits_are_those_of_the_real_path(checkpoint: str, tmp_path: Pat
     evaluation = evaluated(tmp_path, checkpoint=checkpoint, data=PHOTOS, limit=24, batch_size=24)
     predictions = evaluation.predictions
     location, focus = predictions.stages.values()
-    photos = load_photos(sample(demo_photos(), 24), TransformSettings())
+    photos = load_photos(sample(labelled_photos(), 24), TransformSettings())
     images = normalise(photos.pixels, TransformSettings())
     assert list(predictions.images) == list(photos.paths)
     assert predictions.labels.tolist() == photos.labels.tolist()
@@ -58,9 +58,9 @@ def test_the_table_carries_its_circumstances(checkpoint: str, tmp_path: Path) ->
     assert facts.model == SPEC
     assert facts.stages == ("location", "focus")
     assert facts.macs == tuple(stage.macs for stage in count_stages(SPEC, network()))
-    assert facts.classes == demo_photos().class_names
+    assert facts.classes == labelled_photos().class_names
     assert facts.checkpoint_hash == file_sha256(Path(checkpoint))
-    assert facts.listing_hash == sample(demo_photos(), 5).sha256
+    assert facts.listing_hash == sample(labelled_photos(), 5).sha256
     assert (facts.transform_hash, facts.transform) == (transform.sha256, transform.model_dump(mode="json"))
     assert (facts.dtype, facts.device, facts.trained) == ("float32", "cpu", True)
     assert facts.environment is not None
@@ -178,23 +178,23 @@ def test_an_interrupted_evaluation_goes_on(checkpoint: str, tmp_path: Path) -> N
 def test_unreadable_images_have_no_row(checkpoint: str, tmp_path: Path) -> None:
     """Broken files, a whole batch of them too, are left out and named with the reason."""
     photos = tmp_path / "photos"
-    for path in demo_photos().paths[::60]:
+    for path in labelled_photos().paths[::60]:
         (photos / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(demo_folder() / "test" / path, photos / path)
-    for name in ("dress/0.jpg", "dress/1.jpg", "dress/2.jpg", "skirt/9.jpg"):
+        shutil.copy(labelled_folder() / "test" / path, photos / path)
+    for name in ("apple/a.jpg", "apple/b.jpg", "apple/c.jpg", "notebook/99.jpg"):
         (photos / name).parent.mkdir(exist_ok=True)
         (photos / name).write_text("no image")
     class_map = tmp_path / "classes.txt"
-    class_map.write_text("\n".join(demo_photos().class_names))
+    class_map.write_text("\n".join(labelled_photos().class_names))
     evaluation = evaluated(
         tmp_path, checkpoint=checkpoint, data=str(photos), class_map=class_map, batch_size=2, workers=0
     )
     assert evaluation.skipped == 4
     assert [photo.path for photo in evaluation.unreadable] == [
-        "dress/0.jpg",
-        "dress/1.jpg",
-        "dress/2.jpg",
-        "skirt/9.jpg",
+        "apple/a.jpg",
+        "apple/b.jpg",
+        "apple/c.jpg",
+        "notebook/99.jpg",
     ]
     assert "not a JPEG" in evaluation.unreadable[0].reason
     readable = [path for path in list_folder(photos).paths if (photos / path).stat().st_size > 10]
@@ -204,7 +204,7 @@ def test_unreadable_images_have_no_row(checkpoint: str, tmp_path: Path) -> None:
 def test_any_file_name_can_be_written(checkpoint: str, tmp_path: Path) -> None:
     """A name that is no UTF-8 does not cost the evaluation."""
     (tmp_path / "photos").mkdir()
-    source = demo_photos().file(0)
+    source = labelled_photos().file(0)
     shutil.copy(source, tmp_path / "photos" / "plain.jpg")
     shutil.copy(source, tmp_path / "photos" / os.fsdecode(b"\xff.jpg"))
     evaluation = evaluated(tmp_path / "out", checkpoint=checkpoint, data=str(tmp_path / "photos"))
@@ -222,7 +222,7 @@ def test_no_readable_image_is_an_error(checkpoint: str, tmp_path: Path) -> None:
 
 def test_a_flat_folder_has_no_hits(checkpoint: str, tmp_path: Path) -> None:
     """Without labels the predictions are there, and hits are unknown rather than false."""
-    evaluation = evaluated(tmp_path, checkpoint=checkpoint, data=PHOTOS + "/hat", limit=3)
+    evaluation = evaluated(tmp_path, checkpoint=checkpoint, data=PHOTOS + "/cat", limit=3)
     assert evaluation.predictions.labels.tolist() == [-1, -1, -1]
     assert all(stage.top5 is None for stage in evaluation.predictions.stages.values())
     assert not any(name.endswith("top5") for name in answers(evaluation.path).column_names)
@@ -254,7 +254,7 @@ def test_more_classes_than_the_data_name(tmp_path: Path, classes: int) -> None:
         model=SPEC, checkpoint=str(tmp_path / "w.pth"), data=PHOTOS, limit=2, device="cpu", workers=0
     )
     job = prepare(settings, tmp_path)
-    assert job.facts.classes == (*demo_photos().class_names, *("10", "11")[: classes - CLASSES])
+    assert job.facts.classes == (*labelled_photos().class_names, *("10", "11")[: classes - CLASSES])
     assert bool(job.warnings) == (classes > CLASSES)
     assert all("answers 12 classes and the data name 10" in warning for warning in job.warnings)
 
@@ -262,7 +262,7 @@ def test_more_classes_than_the_data_name(tmp_path: Path, classes: int) -> None:
 def test_macs_that_depend_on_the_image_are_the_mean_over_all(tmp_path: Path) -> None:
     """Of all images evaluated, in batches of any size."""
     spec = "spvit_deit_tiny:embed_dim=48,num_heads=3,num_classes=10"
-    photos = load_photos(sample(demo_photos(), 12), TransformSettings())
+    photos = load_photos(sample(labelled_photos(), 12), TransformSettings())
     tables = [
         evaluated(tmp_path / str(size), model=spec, data=PHOTOS, limit=12, batch_size=size).predictions
         for size in (5, 12)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from labelled import labelled_photos
 from PIL import Image
 
-from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.images.transforms import TransformSettings
 
 MakeFolder = Callable[..., Path]
@@ -15,7 +15,7 @@ MakeFolder = Callable[..., Path]
 @pytest.fixture
 def photo() -> Image.Image:
     """A real photo, wider or higher than square."""
-    listing = demo_photos("validation")
+    listing = labelled_photos("validation")
     for index in range(len(listing)):
         with Image.open(listing.file(index)) as image:
             if image.width != image.height:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from labelled import labelled_photos
 from torch.utils.data import DataLoader
 
 from lfvit_cli.images.dataset import Batch, ImageDataset, collate_readable
-from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.listing import Listing
 from lfvit_cli.images.loading import load_photos
@@ -40,7 +40,7 @@ def batches(listing: Listing, settings: TransformSettings, size: int, workers: i
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_hold_the_loaded_photos(small: TransformSettings, workers: int) -> None:
     """In this process and in workers, batches are the rows that `load_photos` makes."""
-    listing = sample(demo_photos(), 11)
+    listing = sample(labelled_photos(), 11)
     photos = load_photos(listing, small)
     found = batches(listing, small, 4, workers)
     assert [len(batch.labels) for batch in found] == [4, 4, 3]

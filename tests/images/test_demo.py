@@ -3,24 +3,18 @@
 import pytest
 
 from lfvit_cli.errors import ImagesError
-from lfvit_cli.images.demo import demo_class_names, demo_folder, demo_photos
+from lfvit_cli.images.demo import demo_folder, demo_photo, demo_photos
 
 
 def test_demo_photos_are_found_without_a_path() -> None:
-    """Both splits are listed from wherever the package is installed."""
-    assert (len(demo_photos()), len(demo_photos("validation"))) == (372, 341)
-    assert demo_photos().root == demo_folder() / "test"
-    assert demo_photos().labelled
+    """They are listed from wherever the package is installed, without labels."""
+    assert demo_photos().root == demo_folder()
+    assert "apple.jpg" in demo_photos().paths
+    assert not demo_photos().labelled
 
 
-def test_class_names_are_those_of_both_splits() -> None:
-    """A label means the same in both splits."""
-    assert demo_class_names() == demo_photos("validation").class_names
-    assert demo_class_names()[0] == "dress"
-    assert len(demo_class_names()) == 10
-
-
-def test_other_split_is_refused() -> None:
-    """The training split does not come with the package."""
-    with pytest.raises(ImagesError, match="has no split 'train'"):
-        demo_photos("train")  # type: ignore[arg-type]
+def test_a_photo_by_its_name() -> None:
+    """One that is there is its file; for one that is not, all names are told."""
+    assert demo_photo("apple.jpg") == demo_folder() / "apple.jpg"
+    with pytest.raises(ImagesError, match=r"no demo photo is called 'pear.jpg'. There are: apple.jpg, .*orange.jpg"):
+        demo_photo("pear.jpg")

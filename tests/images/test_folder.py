@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from labelled import labelled_folder
 
 from lfvit_cli.errors import ImagesError
-from lfvit_cli.images.demo import demo_folder
 from lfvit_cli.images.folder import list_files, list_folder
 
 MakeFolder = Callable[..., Path]
@@ -168,12 +168,12 @@ def test_closed_folder_is_an_error(make_folder: MakeFolder) -> None:
 def test_copied_folder_has_the_same_hash(tmp_path: Path) -> None:
     """The hash of real photos does not change when the folder is copied."""
     copy = tmp_path / "copy"
-    shutil.copytree(demo_folder() / "test" / "hat", copy / "hat")
-    shutil.copytree(demo_folder() / "test" / "skirt", copy / "skirt")
+    shutil.copytree(labelled_folder() / "test" / "cat", copy / "cat")
+    shutil.copytree(labelled_folder() / "test" / "dog", copy / "dog")
     before = list_folder(copy).sha256
     shutil.move(copy, tmp_path / "moved")
     assert list_folder(tmp_path / "moved").sha256 == before
-    (tmp_path / "moved/hat").rename(tmp_path / "moved/zebra")
+    (tmp_path / "moved/cat").rename(tmp_path / "moved/zebra")
     assert list_folder(tmp_path / "moved").sha256 != before
 
 

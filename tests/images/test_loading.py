@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from labelled import labelled_photos
 from PIL import Image
 
 from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.decode import open_image
-from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.images.folder import list_folder
 from lfvit_cli.images.loading import load_photos
 from lfvit_cli.images.sampling import sample
@@ -20,7 +20,7 @@ from lfvit_cli.images.transforms import TransformSettings, build_pixel_transform
 
 def test_rows_are_the_photos_of_the_listing(small: TransformSettings) -> None:
     """Every row of pixels belongs to the path and the label beside it, though threads finish in any order."""
-    listing = sample(demo_photos(), 40)
+    listing = sample(labelled_photos(), 40)
     photos = load_photos(listing, small, workers=8)
     transform = build_pixel_transform(small)
     expected = torch.stack([transform(open_image(listing.file(index))) for index in range(len(listing))])
@@ -32,15 +32,15 @@ def test_rows_are_the_photos_of_the_listing(small: TransformSettings) -> None:
 
 def test_limit_is_a_seeded_sample(small: TransformSettings) -> None:
     """A limit loads no more than it says, spread over the classes."""
-    photos = load_photos(demo_photos(), small, limit=20, seed=3)
-    assert photos.listing == sample(demo_photos(), 20, seed=3)
+    photos = load_photos(labelled_photos(), small, limit=20, seed=3)
+    assert photos.listing == sample(labelled_photos(), 20, seed=3)
     assert photos.labels.bincount().tolist() == [2] * 10
 
 
 def test_rate_is_of_the_wall_clock(small: TransformSettings) -> None:
     """The seconds are those that passed, and the rate is photos over seconds."""
     start = time.perf_counter()
-    photos = load_photos(demo_photos(), small, limit=30, workers=1)
+    photos = load_photos(labelled_photos(), small, limit=30, workers=1)
     passed = time.perf_counter() - start
     assert 0 < photos.decode_seconds <= passed
     assert photos.images_per_second == pytest.approx(30 / photos.decode_seconds)
@@ -73,20 +73,20 @@ def test_nothing_readable_is_an_error(tmp_path: Path, small: TransformSettings) 
 def test_empty_listing_is_an_error(small: TransformSettings) -> None:
     """A listing without images cannot be loaded."""
     with pytest.raises(ImagesError, match=r"none of 0 image\(s\)"):
-        load_photos(demo_photos().select([]), small)
+        load_photos(labelled_photos().select([]), small)
 
 
 def test_progress_counts_to_the_end(small: TransformSettings) -> None:
     """The callback hears of every file, in order, with the total."""
     heard: list[tuple[int, int]] = []
-    load_photos(demo_photos(), small, limit=7, progress=lambda done, total: heard.append((done, total)))
+    load_photos(labelled_photos(), small, limit=7, progress=lambda done, total: heard.append((done, total)))
     assert heard == [(done, 7) for done in range(1, 8)]
 
 
 def test_interruption_stops_the_threads(small: TransformSettings) -> None:
     """An interruption in the callback ends the loading without decoding what is left."""
     start = time.perf_counter()
-    listing = demo_photos()
+    listing = labelled_photos()
     listing = listing.select([*range(len(listing))] * 100)
 
     def interrupt(_done: int, _total: int) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from labelled import labelled_photos
 
 from lfvit_cli.errors import ImagesError
-from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.images.listing import Listing
 from lfvit_cli.images.sampling import choose, sample
 
@@ -43,7 +43,7 @@ def test_smaller_sample_is_part_of_a_larger(labels: list[int], limit: int, seed:
 
 def test_seed_chooses() -> None:
     """One seed always gives the same real photos, another seed others."""
-    photos = demo_photos()
+    photos = labelled_photos()
     first = sample(photos, 50, seed=1)
     assert first == sample(photos, 50, seed=1)
     assert first.paths != sample(photos, 50, seed=2).paths
@@ -54,7 +54,7 @@ def test_seed_chooses() -> None:
 def test_empty_sample_is_refused(limit: int) -> None:
     """A limit below one is an error."""
     with pytest.raises(ImagesError, match="is empty"):
-        sample(demo_photos(), limit)
+        sample(labelled_photos(), limit)
 
 
 @settings(deadline=None)

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from labelled import labelled_folder, labelled_photos
 
 from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.dataset import Batch
-from lfvit_cli.images.demo import demo_folder, demo_photos
 from lfvit_cli.images.loading import load_photos
 from lfvit_cli.images.sampling import sample
 from lfvit_cli.images.sources import Source, open_source
 from lfvit_cli.images.timm_datasets import Reading, Stream
 from lfvit_cli.images.transforms import TransformSettings
 
-PHOTOS = demo_folder() / "test"
+PHOTOS = labelled_folder() / "test"
 
 
 def decoded(source: Source, *places: range, workers: int = 0) -> list[Batch]:
@@ -25,7 +25,7 @@ def decoded(source: Source, *places: range, workers: int = 0) -> list[Batch]:
 
 def test_a_folder_is_its_listing(small: TransformSettings) -> None:
     """Names, labels, classes and hash are the sampled listing's, and the pixels those of its photos."""
-    listing = sample(demo_photos(), 7, seed=3)
+    listing = sample(labelled_photos(), 7, seed=3)
     source = open_source(str(PHOTOS), small, limit=7, seed=3)
     assert (len(source), source.names, source.labels) == (7, listing.paths, listing.labels)
     assert (source.class_names, source.sha256) == (listing.class_names, listing.sha256)
@@ -37,10 +37,10 @@ def test_a_folder_is_its_listing(small: TransformSettings) -> None:
 
 def test_split_and_class_map_reach_the_folder(small: TransformSettings, tmp_path: Path) -> None:
     """A folder of splits needs its split, and a class map turns the labels around."""
-    names = demo_photos().class_names
+    names = labelled_photos().class_names
     (tmp_path / "map.txt").write_text("\n".join(reversed(names)))
-    source = open_source(str(demo_folder()), small, split="test", class_map=tmp_path / "map.txt")
-    assert source.labels == tuple(len(names) - 1 - label for label in demo_photos().labels)
+    source = open_source(str(labelled_folder()), small, split="test", class_map=tmp_path / "map.txt")
+    assert source.labels == tuple(len(names) - 1 - label for label in labelled_photos().labels)
 
 
 def test_only_a_data_set_has_another_root(small: TransformSettings, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from labelled import labelled_photos
 
 from lfvit_cli.errors import UnreadableImageError
-from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.images.loading import load_photos
 from lfvit_cli.images.streaming import stream_photos
 from lfvit_cli.images.transforms import TransformSettings
@@ -17,7 +17,7 @@ SETTINGS = TransformSettings(
 @pytest.mark.parametrize("batch_size", [1, 4, 9, 20])
 def test_batches_are_the_photos_in_order(batch_size: int) -> None:
     """Nine photos, the last batch shorter where they do not divide."""
-    listing = demo_photos("test").select(range(9))
+    listing = labelled_photos("test").select(range(9))
     batches = list(stream_photos([listing.file(index) for index in range(9)], SETTINGS, batch_size))
     assert all(len(batch) == batch_size for batch in batches[:-1])
     assert torch.equal(torch.cat(batches), load_photos(listing, SETTINGS).pixels)

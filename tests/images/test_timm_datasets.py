@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from labelled import labelled_folder, labelled_photos
 from PIL import Image
 from timm.data import ImageDataset as TimmImageDataset
 from timm.data import IterableImageDataset
@@ -18,12 +19,11 @@ from timm.data.readers.reader import Reader
 
 from lfvit_cli.errors import ImagesError
 from lfvit_cli.images.dataset import collate_readable
-from lfvit_cli.images.demo import demo_folder, demo_photos
 from lfvit_cli.images.sources import Source, open_source
 from lfvit_cli.images.timm_datasets import PACKAGES, IndexedPictures, Reading, Stream, StreamedBatches, is_timm_dataset
 from lfvit_cli.images.transforms import TransformSettings
 
-PHOTOS = demo_folder() / "test"
+PHOTOS = labelled_folder() / "test"
 FOLDER = "torch/image_folder"
 
 
@@ -45,7 +45,7 @@ def test_names_that_mean_a_data_set() -> None:
 
 def test_torchvision_folder_reads_like_ours(small: TransformSettings) -> None:
     """The same photos give the same pixels, labels, names and classes whichever way they are read."""
-    ours, theirs = open_source(str(PHOTOS), small), open_source(FOLDER, small, root=demo_folder(), split="test")
+    ours, theirs = open_source(str(PHOTOS), small), open_source(FOLDER, small, root=labelled_folder(), split="test")
     assert list(theirs.names) == [f"test/{name}" for name in ours.names]
     assert (theirs.class_names, theirs.labels) == (ours.class_names, None)
     assert torch.equal(pixels(theirs, range(3), range(200, 203)), pixels(ours, range(3), range(200, 203)))
@@ -66,24 +66,24 @@ def test_a_limit_takes_a_seeded_choice(small: TransformSettings) -> None:
 
 def test_the_hash_follows_the_files(small: TransformSettings, tmp_path: Path) -> None:
     """A changed file is another data set."""
-    shutil.copytree(PHOTOS / "hat", tmp_path / "hat")
+    shutil.copytree(PHOTOS / "cat", tmp_path / "cat")
     before = open_source(FOLDER, small, root=tmp_path).sha256
     assert open_source(FOLDER, small, root=tmp_path).sha256 == before
-    with next((tmp_path / "hat").iterdir()).open("ab") as file:
+    with next((tmp_path / "cat").iterdir()).open("ab") as file:
         file.write(b"\0")
     assert open_source(FOLDER, small, root=tmp_path).sha256 != before
 
 
 def test_a_class_map_renames_labels(small: TransformSettings, tmp_path: Path) -> None:
     """Labels become those of the map, and a class that it lacks is told."""
-    names = demo_photos().class_names
+    names = labelled_photos().class_names
     file = tmp_path / "map.txt"
     file.write_text("\n".join(reversed(names)))
     source = open_source(FOLDER, small, root=PHOTOS, class_map=file)
     assert source.class_names == tuple(reversed(names))
-    assert labels(source, 5) == [9 - label for label in demo_photos().labels[:5]]
+    assert labels(source, 5) == [9 - label for label in labelled_photos().labels[:5]]
     file.write_text("\n".join(names[1:]))
-    with pytest.raises(ImagesError, match=r"1 classes of torch/image_folder are not in the class map: dress"):
+    with pytest.raises(ImagesError, match=r"1 classes of torch/image_folder are not in the class map: apple"):
         open_source(FOLDER, small, root=PHOTOS, class_map=file)
 
 
@@ -91,7 +91,7 @@ def test_an_unreadable_image_is_flagged(small: TransformSettings, tmp_path: Path
     """A broken file is skipped with its reason; no other image takes its place."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "0.jpg").write_text("no image")
-    shutil.copy(demo_photos().file(0), tmp_path / "a" / "1.jpg")
+    shutil.copy(labelled_photos().file(0), tmp_path / "a" / "1.jpg")
     (batch,) = open_source(FOLDER, small, root=tmp_path).batches([range(2)], workers=0)
     assert (batch.positions.tolist(), batch.unreadable) == ([1], [0])
     assert "0.jpg" in batch.reasons[0]
@@ -185,7 +185,7 @@ def test_several_classes_an_image_are_refused(small: TransformSettings) -> None:
 def test_webdataset_reads_like_the_folder(small: TransformSettings, tmp_path: Path) -> None:
     """Photos packed into tar files give the pixels of the same photos in a folder; their number must be said."""
     pytest.importorskip("webdataset")
-    listing = demo_photos()
+    listing = labelled_photos()
     with tarfile.open(tmp_path / "v-00.tar", "w") as archive:
         for number in range(5):
             for name, content in (("jpg", listing.file(number).read_bytes()), ("cls", b"%d" % listing.labels[number])):

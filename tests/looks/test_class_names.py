@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from lfvit_cli.demo.grocery import contents
 from lfvit_cli.errors import MeasureError
-from lfvit_cli.images.demo import demo_class_names, demo_photos
 from lfvit_cli.looks.class_names import HEADER_KEY, name_classes
 from lfvit_cli.looks.photos import PhotoFiles
 
@@ -92,12 +92,12 @@ def test_unknown_names_still_know_labels() -> None:
     assert names.label_of(Path("fox/a.jpg")) == 1
 
 
-def test_demo_photos_name_ten_classes() -> None:
-    """Ten classes and a photo out of the demo: the demo's names."""
-    photo = demo_photos().file(0)
-    assert name_classes(10, photos=PhotoFiles((photo,), ())).names == demo_class_names()
-    assert name_classes(10, photos=PhotoFiles((Path("elsewhere/a.jpg"),), ())).names[3] == "class 3"
-    assert name_classes(9, photos=PhotoFiles((photo,), ())).names[3] == "class 3"
+def test_a_photo_of_a_grocery_names_the_groceries() -> None:
+    """81 classes and a photo in the folder of one of them: their names."""
+    photo = PhotoFiles((Path("Avocado/a.jpg"),), ())
+    assert name_classes(81, photos=photo).names == tuple(contents().classes)
+    assert name_classes(81, photos=PhotoFiles((Path("elsewhere/a.jpg"),), ())).names[3] == "class 3"
+    assert name_classes(80, photos=photo).names[3] == "class 3"
 
 
 def test_a_thousand_classes_are_imagenet() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from labelled import labelled_photos
 from made_looks import CLASSES, DEIT, DYNAMIC_VIT, EVO_VIT, LF_VIT, save_narrow
 
 from lfvit_cli.cost import count_stages
 from lfvit_cli.errors import MeasureError
 from lfvit_cli.images.decode import open_image
-from lfvit_cli.images.demo import demo_photos
 from lfvit_cli.images.transforms import TransformSettings, build_transform
 from lfvit_cli.looks.class_names import name_classes
 from lfvit_cli.looks.look import Look
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def photo() -> Path:
     """A real photo."""
-    listing = demo_photos()
+    listing = labelled_photos()
     return listing.file(len(listing) // 2)
 
 

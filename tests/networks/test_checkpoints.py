@@ -238,6 +238,13 @@ def test_head_classes_of_heads_that_lie_deeper(case: str, file: Path) -> None:
     assert head_classes(str(file)) == golden.keywords["num_classes"]
 
 
+@pytest.mark.parametrize("model", ["tf_efficientnet_lite0", "resnet10t"])
+def test_head_classes_of_other_networks_of_timm(model: str, file: Path) -> None:
+    """Convolutional ones call their heads otherwise, and have layers of two dimensions nowhere else."""
+    torch.save(timm.create_model(model, num_classes=7).state_dict(), file)
+    assert head_classes(str(file)) == 7
+
+
 @pytest.mark.parametrize("model", ["lf_deit_tiny", "dynamicvit_deit_tiny", "evo_deit_tiny_patch16_224"])
 def test_own_networks_have_no_pretrained_weights(model: str) -> None:
     """``pretrained`` is timm's; for a network that timm has no weights of, the remedy is a file or the hub."""

@@ -63,7 +63,7 @@ def test_splits_must_agree(tmp_path: Path) -> None:
     assert len(list_splits(folder).train) == 16
     assert len(list_splits(folder).validation) == 4
     with pytest.raises(TrainingError, match="have no classes"):
-        list_splits(folder / "train", "dress", "dress")
+        list_splits(folder / "train", "apple", "apple")
     (folder / "train" / "unheard-of").mkdir()
     with pytest.raises(TrainingError, match="different class folders"):
         list_splits(folder)
