@@ -174,7 +174,7 @@ def bench(
     groceries = data is None or (is_grocery(str(data)) and split in (None, "test") and max_photos >= len(listing))
     derived = {
         "models": chosen,
-        "reference": entrants[-1] if reference is None else reference,
+        "reference": reference or catalogue.REFERENCE,
         "checkpoints": given | demo,
         "imports": imported,
         "data": source,

@@ -11,6 +11,7 @@ import pytest
 from labelled import labelled_photos
 from running import Run
 
+from lfvit_cli import catalogue
 from lfvit_cli.analysis.demo import demo_exit_rate, known_top1
 from lfvit_cli.policies import PolicyFile
 from lfvit_cli.results.schemas import shipped_schema
@@ -123,6 +124,16 @@ def test_the_demo_network_runs_bare(lfvit: Run) -> None:
     assert "on the grocery test photos, from predictions that come with lfvit" in done.stderr
     asked = json.loads(lfvit("bench", "lf_deit_small", *quick, "--exit-rate", "0.5").stdout)["rows"][0]
     assert (asked["asked_rate"], asked["top1"]) == (0.5, None)
+
+
+def test_speed_ups_are_against_deit_s_wherever_it_stands(lfvit: Run) -> None:
+    """Named first, and not last, it is still the reference."""
+    quick = ["--seconds", "0", "--photos", "2", "--round-photos", "1", "--batch-size", "1", "--device", "cpu"]
+    done = lfvit("bench", catalogue.REFERENCE, DEIT, *quick, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["settings"]["reference"] == catalogue.REFERENCE
+    assert [row["promised_speedup"] == 1 for row in record["rows"]] == [True, False]
 
 
 def test_three_stages_from_outside(lfvit: Run, exit_vit: Path, tmp_path: Path) -> None:
