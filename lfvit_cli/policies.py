@@ -99,7 +99,7 @@ class ExitPolicy(BaseModel):
     def __str__(self) -> str:
         """Such as ``confidence >= 0.76``, or ``entropy < 0.5, 0.3``."""
         sign = "<" if self.criterion.exits_below else ">="
-        return f"{self.criterion} {sign} {', '.join(f'{each:g}' for each in self.thresholds)}"
+        return f"{self.criterion} {sign} {', '.join(f'{each:.4g}' for each in self.thresholds)}"
 
 
 class PolicyFile(ExitPolicy):

@@ -226,7 +226,7 @@ def _photos(data: Path | None, split: str | None) -> tuple["Listing", str]:
     from lfvit_cli.images.folder import list_folder
 
     if data is None:
-        return demo_photos(), "those that come with lfvit, of which a few show fruit and none is from a data set"
+        return demo_photos(), "the photos that come with lfvit, a few of fruit, none of other groceries"
     folder, part = resolve_data(str(data)), judged_split(str(data), split)
     return list_folder(Path(folder), split=part), folder if part is None else f"{folder}, {part}"
 

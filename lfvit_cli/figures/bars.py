@@ -72,14 +72,14 @@ def _draw_exit(page: Page, policy: ExitPolicy, index: int, stage: StageLook, bar
     threshold = policy.thresholds[index]
     if policy.criterion is not Criterion.CONFIDENCE:
         rule = "below" if policy.criterion.exits_below else "from"
-        text = f"{policy.criterion} {stage.value:.2f}, exit {rule} {threshold:g}"
+        text = f"{policy.criterion} {stage.value:.2f}, exit {rule} {threshold:.4g}"
         page.text(bars.right, bars.bottom + 0.16, text, 9, room=3.0, align="right", colour=INK)
         return
     x = bars.left + min(threshold, 1.0) * bars.width
     page.lines(
         [[(x, bars.top - 0.05), (x, bars.bottom + 0.05)]], colors=INK, lw=1.3, linestyles=[(0, (4, 2))], zorder=4
     )
-    page.text(x, bars.bottom + 0.16, f"exit from {threshold:g}", 9, room=2.0, align="center", colour=INK)
+    page.text(x, bars.bottom + 0.16, f"exit from {threshold:.4g}", 9, room=2.0, align="center", colour=INK)
 
 
 def draw_cost(page: Page, look: Look, left: float, top: float, width: float, most: float | None = None) -> None:

@@ -42,9 +42,9 @@ def comparison(look: Look, stage: StageLook) -> str:
     named = "" if criterion is Criterion.CONFIDENCE else f"{criterion} "
     for digits in range(2, _MOST_DIGITS):
         shown = f"{stage.value:.{digits}f}"
-        if bool(criterion.exits(float(shown), float(f"{threshold:g}"))) is stands:
-            return f"{named}{shown} {sign} {threshold:g}"
-    return f"{named}just {sign} {threshold:g}"
+        if bool(criterion.exits(float(shown), float(f"{threshold:.4g}"))) is stands:
+            return f"{named}{shown} {sign} {threshold:.4g}"
+    return f"{named}just {sign} {threshold:.4g}"
 
 
 def probability(value: float) -> str:
