@@ -1,12 +1,13 @@
 """Exit thresholds that can be trusted: chosen on one half of the images, reported on the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from lfvit_cli.analysis.exits import ExitCurve, exit_curve, simulate
 from lfvit_cli.analysis.intervals import Estimate, bootstrap_mean, paired_difference, share
@@ -56,6 +57,7 @@ class OperatingPoint(Facts):
         exit_rate, top1: with Wilson's interval.
         macs: expected MACs of one image, with the bootstrap interval; None if unknown.
         difference: top-1 less that of the last stage alone on the same images, with the paired bootstrap interval.
+        against: top-1 less that of each rival on the same images, likewise.
         splits: number of splits that chose by the same rule.
         met_splits: share of these whose held-out half meets the target.
         reachable_splits: share of all splits in which some threshold meets the target on the calibration half.
@@ -70,6 +72,7 @@ class OperatingPoint(Facts):
     top1: Estimate
     macs: Estimate | None
     difference: Estimate
+    against: dict[str, Estimate] = Field(default_factory=dict)
     verdict: Verdict
     splits: int
     met_splits: float
@@ -88,11 +91,13 @@ class _Split:
         curve: of the calibration half.
         testable: the rows whose counts can certify them: with two stages the same curve.
         rest: the held-out half.
+        rivals: for each rival, which of its answers to that half are right.
     """
 
     curve: ExitCurve
     testable: ExitCurve
     rest: Predictions
+    rivals: dict[str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +108,7 @@ class _HeldOut:
         answered: (S,) images that each stage answers.
         last_correct: images that the last stage alone has right.
         gained: images right only with the early exit; lost: only with the last stage.
+        against: the same two numbers for each rival.
     """
 
     thresholds: tuple[float, ...]
@@ -112,6 +118,7 @@ class _HeldOut:
     gained: int
     lost: int
     stage_macs: tuple[int, ...] | None
+    against: dict[str, tuple[int, int]]
 
     @property
     def images(self) -> int:
@@ -149,6 +156,7 @@ def operating_points(
     rule: Rule = Rule.CAUTIOUS,
     repeats: int = 20,
     seed: int = 0,
+    rivals: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> tuple[OperatingPoint, ...]:
     """Choose a threshold for each target on a calibration half and report it on the other half.
 
@@ -162,6 +170,7 @@ def operating_points(
         rule: how to choose.
         repeats: number of random splits, each stratified by class.
         seed: of the splits and of the bootstrap.
+        rivals: for each network to compare with, (N,) whether it is right about each image.
 
     Raises:
         UnreachableTargetError: no threshold meets a target even on all images.
@@ -175,7 +184,7 @@ def operating_points(
     for target in targets:
         require_reachable(whole, target)
     rng = np.random.default_rng(seed)
-    splits = [_split(predictions, criterion, rule, rng) for _ in range(repeats)]
+    splits = [_split(predictions, criterion, rule, rng, rivals or {}) for _ in range(repeats)]
     return tuple(_operating_point(target, splits, criterion, rule, rng) for target in targets)
 
 
@@ -186,13 +195,20 @@ def split_halves(labels: NDArray[np.int64], rng: np.random.Generator) -> tuple[N
     return order[::2], order[1::2]
 
 
-def _split(predictions: Predictions, criterion: Criterion, rule: Rule, rng: np.random.Generator) -> _Split:
-    calibration, rest = (predictions.take(rows) for rows in split_halves(predictions.labels, rng))
+def _split(
+    predictions: Predictions,
+    criterion: Criterion,
+    rule: Rule,
+    rng: np.random.Generator,
+    rivals: Mapping[str, NDArray[np.bool_]],
+) -> _Split:
+    calibrating, held_out = split_halves(predictions.labels, rng)
+    calibration, rest = predictions.take(calibrating), predictions.take(held_out)
     curve = testable = exit_curve(calibration, criterion, most_combinations=_COMBINATIONS)
     if rule is Rule.CAUTIOUS and len(predictions.stages) > 2 and len(calibration) > 1:
         found, tested = (calibration.take(rows) for rows in split_halves(calibration.labels, rng))
         testable = counted_at(tested, exit_curve(found, criterion, most_combinations=_COMBINATIONS), criterion)
-    return _Split(curve, testable, rest)
+    return _Split(curve, testable, rest, {name: correct[held_out] for name, correct in rivals.items()})
 
 
 def _operating_point(
@@ -202,14 +218,14 @@ def _operating_point(
     estimated = [choose(split.curve, target) for split in splits]
     certain = [choose_certain(split.testable, target) for split in splits] if rule is Rule.CAUTIOUS else []
     chosen = [
-        _report(split.rest, split.testable.thresholds[row], criterion)
+        _report(split, split.testable.thresholds[row], criterion)
         for split, row in zip(splits, certain, strict=False)
         if row is not None
     ]
     certified = len(chosen) > len(splits) // 2
     if not certified:
         chosen = [
-            _report(split.rest, split.curve.thresholds[row], criterion)
+            _report(split, split.curve.thresholds[row], criterion)
             for split, (row, _) in zip(splits, estimated, strict=True)
         ]
     # The laxest first: a split that certifies nothing counts as stricter than all.
@@ -224,7 +240,8 @@ def _operating_point(
     )
 
 
-def _report(rest: Predictions, row: NDArray[np.floating], criterion: Criterion) -> _HeldOut:
+def _report(split: _Split, row: NDArray[np.floating], criterion: Criterion) -> _HeldOut:
+    rest = split.rest
     thresholds = tuple(float(threshold) for threshold in row)
     outcome = simulate(rest, thresholds, criterion)
     last = list(rest.stages.values())[-1].prediction == rest.labels
@@ -236,6 +253,10 @@ def _report(rest: Predictions, row: NDArray[np.floating], criterion: Criterion) 
         gained=int((outcome.correct & ~last).sum()),
         lost=int((last & ~outcome.correct).sum()),
         stage_macs=rest.metadata.macs,
+        against={
+            name: (int((outcome.correct & ~theirs).sum()), int((theirs & ~outcome.correct).sum()))
+            for name, theirs in split.rivals.items()
+        },
     )
 
 
@@ -254,6 +275,9 @@ def _held_out_facts(target: Target, shown: _HeldOut, certified: bool, rng: np.ra
         "top1": top1,
         "macs": macs,
         "difference": difference,
+        "against": {
+            name: paired_difference(gained, lost, shown.images, rng) for name, (gained, lost) in shown.against.items()
+        },
         "verdict": _verdict(target, aimed, agrees=certified and shown.meets(target)),
     }
 

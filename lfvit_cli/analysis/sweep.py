@@ -1,8 +1,10 @@
 """Everything that predictions tables say about their early exits, as a record."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from lfvit_cli.analysis.breakdown import Calibration, ClassOutcome, calibration, class_outcomes
@@ -122,7 +124,13 @@ class SweepRecord(Sweep, Record):
     authors: tuple[AuthorsCurve, ...] = ()
 
 
-def sweep(predictions: Predictions, file: str, name: str, settings: SweepSettings) -> Sweep:
+def sweep(
+    predictions: Predictions,
+    file: str,
+    name: str,
+    settings: SweepSettings,
+    rivals: Mapping[str, Predictions] | None = None,
+) -> Sweep:
     """Analyse one predictions table.
 
     Args:
@@ -130,6 +138,7 @@ def sweep(predictions: Predictions, file: str, name: str, settings: SweepSetting
         file: where they come from, as given.
         name: what to call them.
         settings: what to choose thresholds for, and how.
+        rivals: by name, networks of one stage to compare with; those about other images are left out.
 
     Raises:
         AnalysisError: a target cannot be reached, or the criterion's column is missing.
@@ -146,6 +155,7 @@ def sweep(predictions: Predictions, file: str, name: str, settings: SweepSetting
             rule=settings.rule,
             repeats=settings.repeats,
             seed=settings.seed,
+            rivals=_correct_about(predictions, rivals or {}),
         )
         if staged
         else ()
@@ -166,6 +176,20 @@ def sweep(predictions: Predictions, file: str, name: str, settings: SweepSetting
         class_threshold=single(thresholds),
         classes=class_outcomes(predictions, thresholds, criterion),
     )
+
+
+def _correct_about(predictions: Predictions, rivals: Mapping[str, Predictions]) -> dict[str, NDArray[np.bool_]]:
+    """For each rival that answered the same images, whether it is right about each, in the order of the table."""
+    found = {}
+    order = np.argsort(predictions.images)
+    for name, rival in rivals.items():
+        theirs = np.argsort(rival.images)
+        if np.array_equal(predictions.images[order], rival.images[theirs]):
+            right = np.empty(len(predictions), dtype=bool)
+            (answers,) = rival.stages.values()
+            right[order] = (answers.prediction == rival.labels)[theirs]
+            found[name] = right
+    return found
 
 
 def sweep_record(sweeps: Sequence[Sweep], settings: SweepSettings, authors: Sequence[AuthorsCurve] = ()) -> SweepRecord:

@@ -311,11 +311,12 @@ def _answer(
 ) -> None:
     """Sweep the tables, write the files, and show the operating points."""
     from lfvit_cli.analysis.sweep import sweep, sweep_record
-    from lfvit_cli.results.sweep import has_fallen_back, operating_table
+    from lfvit_cli.results.sweep import conclusions, has_fallen_back, operating_table
     from lfvit_cli.results.sweep_files import save_sweep
 
-    named = zip(tables, files, _names(tables, files), strict=True)
-    sweeps = [sweep(table, file, name, settings) for table, file, name in named]
+    named = list(zip(tables, files, _names(tables, files), strict=True))
+    rivals = {name: table for table, _, name in named if len(table.stages) == 1}
+    sweeps = [sweep(table, file, name, settings, rivals) for table, file, name in named]
     record = sweep_record(sweeps, settings, authors)
     document = record.model_dump_json(indent=1)
     save_sweep(output, record, document, published)
@@ -326,6 +327,8 @@ def _answer(
     if any(point.verdict == "undecided" for each in sweeps for point in each.operating_points):
         talk.note("aim met 'cannot tell': the 95 % interval of the held-out images lies on both sides of the aim")
     _show(form, document, lambda: operating_table(record))
+    for sentence in conclusions(record) if form == "table" else ():
+        show_text(f"\n{sentence}")
 
 
 def _answer_authors(curves: "list[AuthorsCurve]", published: bool, output: Path, form: Format) -> None:

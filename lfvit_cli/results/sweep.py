@@ -67,6 +67,36 @@ def doubts(record: "SweepRecord") -> list[str]:
     return said
 
 
+def conclusions(record: "SweepRecord") -> list[str]:
+    """Return, for each network with exits, whether they pay against its own last stage and against each rival."""
+    sweeps = {sweep.name: sweep for sweep in (record, *record.others)}
+    said = []
+    for sweep in sweeps.values():
+        point = sweep.main_point
+        if point is None or point.macs is None or sweep.source.macs is None:
+            continue
+        rivals = [("its own last stage", sum(sweep.source.macs), point.difference)]
+        rivals += [
+            (name, sum(macs), difference)
+            for name, difference in point.against.items()
+            if (macs := sweeps[name].source.macs) is not None
+        ]
+        said += [f"{sweep.name}, {point.target.words}: {_conclusion(point.macs.value, *each)}" for each in rivals]
+    return said
+
+
+def _conclusion(macs: float, name: str, theirs: float, difference: "Estimate") -> str:
+    """One sentence on the early exit beside one alternative, on the held-out images."""
+    cheaper, less, more = macs < theirs, difference.high < 0, difference.low > 0
+    if cheaper:
+        verdict = "is cheaper and less accurate" if less else "pays"
+    else:
+        verdict = "is dearer and more accurate" if more else "does not pay"
+    points = _interval(0.01, 1, signed=True)(difference.model_dump())
+    cost = f"{macs / 1e9:.2f} GMACs to {theirs / 1e9:.2f}"
+    return f"against {name} the early exit {verdict} ({cost}, {points} points of top-1)."
+
+
 def has_fallen_back(record: "SweepRecord") -> bool:
     """Whether some threshold was chosen by the estimate alone, although a certificate was asked for."""
     return any(_fell_back(point) for sweep in (record, *record.others) for point in sweep.operating_points)
@@ -86,6 +116,7 @@ def report(record: "SweepRecord") -> str:
         _METHOD.format(splits=record.settings.repeats),
         _CAUTIOUS if record.settings.rule == "cautious" else "",
         as_markdown(operating_table(record)),
+        *(f"{sentence}\n" for sentence in conclusions(record)),
         _bullets([*doubts(record), *record.warnings]),
         *(_sweep_section(sweep) for sweep in sweeps),
         "## Circumstances\n",

@@ -56,6 +56,18 @@ def test_report_is_what_the_threshold_does_on_the_other_half(rule: Rule) -> None
     assert point.top1_spread.low == point.top1_spread.high == point.top1.value
 
 
+def test_a_rival_is_compared_on_the_other_half() -> None:
+    """The difference to it is the simulation's on the half that did not choose, image by image."""
+    table, theirs = random_predictions(401), random_predictions(401, stages=("full",), seed=5).stages["full"]
+    right = theirs.prediction == table.labels
+    (point,) = operating_points(table, (target(Aim.EXIT_RATE, 0.5),), repeats=1, seed=3, rivals={"rival": right})
+    _, rest = split_halves(table.labels, np.random.default_rng(3))
+    ours = simulate(table.take(rest), point.thresholds).correct
+    difference = point.against["rival"]
+    assert difference.value == pytest.approx(ours.mean() - right[rest].mean())
+    assert difference.low < difference.value < difference.high
+
+
 def test_the_seed_decides_everything() -> None:
     """The same seed gives the same points, another seed other splits."""
     table = random_predictions(200)

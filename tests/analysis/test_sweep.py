@@ -115,3 +115,15 @@ def test_the_policy_is_that_of_its_operating_point(stages: tuple[str, ...], tmp_
     assert found.thresholds == point.thresholds
     assert len(found.thresholds) == len(stages) - 1
     assert found.certified == point.certified
+
+
+def test_rivals_are_matched_by_their_images() -> None:
+    """In another order they give the same difference; about other images they are left out."""
+    table, rival = random_predictions(80), random_predictions(80, stages=("full",))
+    turned = rival.take(np.arange(80)[::-1])
+    settings = SweepSettings(repeats=3)
+    found = [sweep(table, "p.parquet", "made", settings, {"rival": each}) for each in (rival, turned)]
+    assert found[0].operating_points[0].against.keys() == {"rival"}
+    assert found[0] == found[1]
+    fewer = sweep(table, "p.parquet", "made", settings, {"rival": rival.take(np.arange(79))})
+    assert fewer.operating_points[0].against == {}

@@ -1,14 +1,16 @@
 """Tests of results/sweep.py."""
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from made_predictions import random_predictions
 
 from lfvit_cli.analysis.sweep import SweepRecord, SweepSettings, sweep, sweep_record
 from lfvit_cli.analysis.targets import Aim, Rule, Target
 from lfvit_cli.policies import Criterion
-from lfvit_cli.results.sweep import doubts, has_fallen_back, operating_table, report
+from lfvit_cli.results.sweep import conclusions, doubts, has_fallen_back, operating_table, report
 
 
 def record(
@@ -117,3 +119,31 @@ def test_the_table_fits_a_terminal(names: int) -> None:
     widths = [max(len(column.text(row)) for row in table.rows) for column in table.columns]
     headings = [max(map(len, column.heading.split())) for column in table.columns]
     assert sum(map(max, widths, headings)) + 2 * len(widths) <= 120
+
+
+@pytest.mark.parametrize(
+    ("seed", "theirs", "verdict"),
+    [
+        (0, 9e9, "pays"),
+        (0, 1e9, "does not pay"),
+        (1, 1e9, "is dearer and more accurate"),
+        (2, 9e9, "is cheaper and less accurate"),
+    ],
+)
+def test_it_is_said_whether_the_exit_pays(seed: int, theirs: float, verdict: str) -> None:
+    """By cost and by the interval of the difference: against the last stage, and against a network of one stage."""
+    table = random_predictions(600)
+    answers = [table.stages["focus"], random_predictions(600, seed=9).stages["location"], table.stages["focus"]][seed]
+    labels = np.asarray(table.labels)
+    prediction = labels if seed == 2 else answers.prediction
+    rival = replace(
+        random_predictions(600, stages=("full",)),
+        stages={"full": replace(answers, prediction=prediction)},
+        metadata=table.metadata.model_copy(update={"stages": ("full",), "macs": (round(theirs),)}),
+    )
+    settings = SweepSettings(repeats=3, targets=(Target(aim=Aim.MAX_DROP, value=0.05),))
+    sweeps = [sweep(table, "a", "ours", settings, {"rival": rival}), sweep(rival, "b", "rival", settings)]
+    own, other = conclusions(sweep_record(sweeps, settings))
+    assert own.startswith("ours, drop ≤ 5 points: against its own last stage the early exit ")
+    assert other.startswith(f"ours, drop ≤ 5 points: against rival the early exit {verdict} (")
+    assert f"GMACs to {theirs / 1e9:.2f}" in other
