@@ -114,13 +114,16 @@ def evaluate(
     Several devices share the work: torchrun --nproc-per-node 2 -m lfvit_cli evaluate ..., or accelerate launch -m.
     """
     from lfvit_cli.evaluation.job import EvaluationSettings
+    from lfvit_cli.networks.build import require_known
     from lfvit_cli.networks.plugins import load_methods
 
+    imported = load_methods(imports or [])
+    require_known(model)
     changes = {"crop_pct": crop_pct, "interpolation": interpolation, "mean": _channels(mean, "--mean")}
     changes["std"] = _channels(std, "--std", positive=True)
     settings = EvaluationSettings(
         model=model,
-        imports=load_methods(imports or []),
+        imports=imported,
         checkpoint=checkpoint or with_demo_weights([model], {}, data).get(model),
         data=resolve_data(data),
         data_root=data_root,

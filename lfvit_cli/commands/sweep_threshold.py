@@ -220,9 +220,12 @@ def _evaluations(
     if not models:
         return []
     from lfvit_cli.evaluation.job import EvaluationSettings
+    from lfvit_cli.networks.build import require_known
     from lfvit_cli.networks.plugins import load_methods
 
     imported = load_methods(imports)
+    for model in models:
+        require_known(model)
     place = NAME if data is None else data
     shipped = with_demo_weights(models, {}, place)
     return [

@@ -35,6 +35,18 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     return name.strip(), keywords
 
 
+def require_known(spec: str) -> tuple[str, dict[str, Any]]:
+    """Parse a spec whose name is of a network.
+
+    Raises:
+        UnknownModelError: no such name.
+        KeywordError: a keyword without a value.
+    """
+    name, keywords = parse_spec(spec)
+    _check_name(name)
+    return name, keywords
+
+
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
@@ -59,8 +71,7 @@ def build(spec: str, *, checkpoint: str | None = None, num_classes: int | None =
         NetworkError: a network from outside that does not say what images it takes.
         CheckpointError: the checkpoint does not fit.
     """
-    name, keywords = parse_spec(spec)
-    _check_name(name)
+    name, keywords = require_known(spec)
     _check_keywords(name, keywords)
     if num_classes is not None:
         keywords.setdefault("num_classes", num_classes)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from evaluating import SPEC, save_checkpoint
-from labelled import labelled_photos
+from labelled import labelled_folder, labelled_photos
 from made_predictions import random_predictions
 from PIL import Image
 from running import Run
@@ -167,7 +167,8 @@ def test_the_authors_curve_of_a_csv_file(lfvit: Run, tmp_path: Path) -> None:
 
 def test_a_model_is_evaluated_first_and_its_evaluation_reused(lfvit: Run, tmp_path: Path) -> None:
     """A model's photos are evaluated as by `lfvit evaluate`, into its folder; the second time that is reused."""
-    model = ("sweep-threshold", SPEC, "--checkpoint", save_checkpoint(tmp_path), "--device", "cpu")
+    data = ["--data", str(labelled_folder() / "test")]
+    model = ("sweep-threshold", SPEC, "--checkpoint", save_checkpoint(tmp_path), *data, "--device", "cpu")
     first = lfvit(*model, "--format", "json", "--repeats", "3", "--exit-rate", "0.2")
     assert first.returncode == 0, first.stderr
     (file,) = (tmp_path / "reports/predictions").iterdir()
