@@ -147,6 +147,8 @@ def bench(
     }
     if later_batch is not None and schedule != "queued":
         raise typer.BadParameter("it is for --schedule queued", param_hint="--later-batch")
+    if split is not None and data is None:
+        raise typer.BadParameter("it goes with --data", param_hint="--split")
     if policy and (threshold is not None or exit_rates is not None):
         raise typer.BadParameter("give either a policy, or a threshold or exit rate", param_hint="--policy")
 

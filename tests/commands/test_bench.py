@@ -176,6 +176,7 @@ def test_three_stages_from_outside(lfvit: Run, exit_vit: Path, tmp_path: Path) -
         ([LF, "--policy", "p.json", "--exit-rate", "0.5"], 2, "either a policy, or a threshold"),
         ([LF, "--criterion", "luck"], 2, "--criterion"),
         ([DEIT, "--import", "none.py"], 1, "there is no file none.py to import"),
+        ([DEIT, "--split", "test"], 2, "it goes with --data"),
         ([DEIT, "--seconds", "inf"], 2, "--seconds"),
         ([DEIT, "--batch-size", "1000000000"], 2, "--batch-size"),
         ([DEIT, "--threads", "1000000000"], 2, "--threads"),
