@@ -12,7 +12,7 @@ from typing import Literal
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-TIMEOUT = 300  # seconds
+TIMEOUT = 900  # seconds
 
 # What a command imports first takes longer than most of what tests ask of it: a process that has it all is forked.
 _WARM = multiprocessing.get_context("forkserver")

@@ -42,4 +42,6 @@ def estimate(values: Sequence[float]) -> Estimate:
     interval = stats.bootstrap(
         (np.asarray(values),), np.median, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(SEED)
     ).confidence_interval
-    return Estimate(median=median, low=float(interval.low), high=float(interval.high), q1=q1, q3=q3)
+    # Rounding may put an end just outside of the data.
+    low, high = np.clip(interval, min(values), max(values))
+    return Estimate(median=median, low=float(low), high=float(high), q1=q1, q3=q3)

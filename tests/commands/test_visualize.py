@@ -201,7 +201,6 @@ def test_without_an_image_it_looks_at_the_photos_that_come_along(lfvit: Run) -> 
         (("{photo}", "--checkpoint", "a.pth", "--checkpoint", "b.pth"), 2, "two sources"),
         (("{photo}", "--compare", "deit_smal"), 1, "no model is called 'deit_smal'"),
         (("{photo}", "--device", "toaster"), 1, "'toaster' is not a device"),
-        ((), 2, "Missing argument"),
     ],
 )
 def test_bad_input_is_one_line(

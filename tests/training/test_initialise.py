@@ -96,7 +96,7 @@ def test_lf_vit_takes_the_backbone_for_both_grids(tmp_path: Path) -> None:
     assert done.resampled == ("pos_embed_list.0",)
     assert {name.partition(".")[0] for name in done.fresh} == {"head", "reuse_block"}
     assert str(done) == (
-        f"{len(done.taken)} of {len(state)} parameters from {file}; pos_embed_list.0 resampled; "
+        f"{len(done.taken)} of {len(state)} parameters from {Path(file).name}; pos_embed_list.0 resampled; "
         "fresh: head, reuse_block"
     )
 
