@@ -171,9 +171,9 @@ def bench(
     calibrated = {} if exit_rates or threshold else demo_policies(demo)
     if parsed["exit_rates"] is None:
         parsed["exit_rates"] = (demo_exit_rate(calibrated) or PUBLISHED_EXIT_RATE,)
-    # What a network with exits gets right is known where it exits as it was calibrated.
-    known = known_top1(model for model in entrants if model in calibrated or demo_policy(model) is None)
     groceries = data is None or (is_grocery(str(data)) and split in (None, "test") and max_photos >= len(listing))
+    # What a network with exits gets right is known where it exits as it was calibrated.
+    known = [model for model in entrants if model not in given and (model in calibrated or demo_policy(model) is None)]
     derived = {
         "models": chosen,
         "reference": reference or catalogue.REFERENCE,
@@ -182,7 +182,7 @@ def bench(
         "data": source,
         "listing_sha256": listing.sha256,
         "policies": policies if data is None else calibrated | policies,
-        "known_top1": {model: top1 for model, top1 in known.items() if model not in given} if groceries else {},
+        "known_top1": known_top1(known) if groceries else {},
     }
     options = {name: value for name, value in context.params.items() if name in BenchSettings.model_fields}
     settings = BenchSettings.model_validate(options | parsed | derived)

@@ -25,9 +25,6 @@ _USAGE = (
     "give predictions (a file of lfvit evaluate, or a CSV or Parquet file with the columns label, and for each stage "
     "STAGE_prediction and STAGE_confidence), a model to evaluate first, or a curve that authors report"
 )
-_CHECKPOINTS = {".pth", ".pt", ".bin", ".tar", ".safetensors"}
-_TEXTS = {".csv", ".txt"}
-_TABLES = {".parquet", ".pq", *_TEXTS}
 
 
 def sweep_threshold(
@@ -136,6 +133,8 @@ def sweep_threshold(
         raise typer.BadParameter(_USAGE, param_hint="SOURCE")
     from lfvit_cli.analysis.sweep import DEFAULT_TARGETS, SweepSettings
     from lfvit_cli.analysis.targets import Rule
+    from lfvit_cli.evaluation.sources import kind_of, read_curve
+    from lfvit_cli.evaluation.table import read_predictions
     from lfvit_cli.files import prepare_folder
     from lfvit_cli.policies import Criterion
 
@@ -146,12 +145,12 @@ def sweep_threshold(
         repeats=repeats,
         seed=seed,
     )
-    kinds = [_kind(source) for source in sources]
+    kinds = [kind_of(source) for source in sources]
     models = [source for source, kind in zip(sources, kinds, strict=True) if kind == "model"]
     evaluations = _evaluations(models, checkpoint or [], data, split, class_map, device, imports or [])
-    authors = [_authors_curve(source) for source, kind in zip(sources, kinds, strict=True) if kind == "curve"]
+    authors = [read_curve(source) for source, kind in zip(sources, kinds, strict=True) if kind == "curve"]
     files = [source for source, kind in zip(sources, kinds, strict=True) if kind == "predictions"]
-    tables = [_predictions(file) for file in files]
+    tables = [read_predictions(Path(file)) for file in files]
     prepare_folder(output)
     for evaluation in evaluations:
         table, file = _evaluated(evaluation, predictions)
@@ -162,36 +161,6 @@ def sweep_threshold(
     else:
         _answer_authors(authors, published, output, form)
     talk.note(f"written to {output}")
-
-
-def _kind(source: str) -> Literal["predictions", "model", "curve"]:
-    """Recognise a source: a CSV file by its columns, others by their names. What is not like a file is a model."""
-    path = Path(source)
-    if _is_checkpoint(source) or (path.suffix.lower() in _TEXTS and _holds_curve(path)):
-        return "curve"
-    return "predictions" if path.exists() or path.suffix.lower() in _TABLES or "/" in source else "model"
-
-
-def _is_checkpoint(source: str) -> bool:
-    return source.startswith("hf-hub:") or Path(source).suffix.lower() in _CHECKPOINTS
-
-
-def _holds_curve(path: Path) -> bool:
-    from lfvit_cli.evaluation.authors_curve import holds_curve
-
-    return holds_curve(path)
-
-
-def _predictions(file: str) -> "Predictions":
-    from lfvit_cli.evaluation.table import read_predictions
-
-    return read_predictions(Path(file))
-
-
-def _authors_curve(source: str) -> "AuthorsCurve":
-    from lfvit_cli.evaluation.authors_curve import read_checkpoint_curve, read_curve_file
-
-    return read_checkpoint_curve(source) if _is_checkpoint(source) else read_curve_file(source)
 
 
 def _evaluations(
@@ -292,17 +261,6 @@ def _macs(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(f"{text!r} is not a list of GMACs such as 1.102,2.709", param_hint="--macs") from error
 
 
-def _names(tables: "list[Predictions]", sources: list[str]) -> list[str]:
-    """Name every table by its model, and by its file where that is unknown or not enough."""
-    models = [table.metadata.model for table in tables]
-    stems = [Path(source).stem for source in sources]
-    names = [
-        stem if model is None else model if models.count(model) == 1 else f"{model} ({stem})"
-        for model, stem in zip(models, stems, strict=True)
-    ]
-    return [name if names.count(name) == 1 else source for name, source in zip(names, sources, strict=True)]
-
-
 def _answer(
     tables: "list[Predictions]",
     files: list[str],
@@ -314,10 +272,11 @@ def _answer(
 ) -> None:
     """Sweep the tables, write the files, and show the operating points."""
     from lfvit_cli.analysis.sweep import sweep, sweep_record
+    from lfvit_cli.evaluation.sources import names_of
     from lfvit_cli.results.sweep import conclusions, has_fallen_back, operating_table
     from lfvit_cli.results.sweep_files import save_sweep
 
-    named = list(zip(tables, files, _names(tables, files), strict=True))
+    named = list(zip(tables, files, names_of(tables, files), strict=True))
     rivals = {name: table for table, _, name in named if len(table.stages) == 1}
     sweeps = [sweep(table, file, name, settings, rivals) for table, file, name in named]
     record = sweep_record(sweeps, settings, authors)

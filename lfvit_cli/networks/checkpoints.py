@@ -14,8 +14,8 @@ __all__ = ["head_classes", "load_checkpoint", "read_records"]
 
 PRETRAINED = "pretrained"
 DEIT, DEIT_KEY = "DeiT", "blocks.0.attn.qkv.weight"
-# What networks of timm call the layer that names the class.
-HEADS = {"head", "fc", "classifier"}
+# What networks call the layer that names the class.
+HEADS = {"head", "head_cls", "head_dist", "head_cls_dist", "fc", "classifier"}
 SHOWN = 3
 
 

@@ -9,11 +9,8 @@ from torch import Tensor, nn
 
 from lfvit_cli.errors import TrainingError, first_line
 from lfvit_cli.networks.checkpoint_files import read_checkpoint
-from lfvit_cli.networks.checkpoints import DEIT, family_of
+from lfvit_cli.networks.checkpoints import DEIT, HEADS, family_of
 from lfvit_cli.networks.method import Method, State
-
-# What answers for other classes than the checkpoint's starts anew.
-HEADS = {"head", "head_cls", "head_dist", "head_cls_dist", "fc", "classifier"}
 
 
 @dataclass(frozen=True)
@@ -118,6 +115,7 @@ def _fit(name: str, value: Tensor, place: Tensor, source: str) -> Tensor | None:
         side = round((place.shape[1] - 1) ** 0.5)
         resampled: Tensor = resample_abs_pos_embed(value.float(), new_size=[side, side], num_prefix_tokens=1)
         return resampled
+    # What answers for other classes than the checkpoint's starts anew.
     if HEADS.intersection(parts):
         return None
     shapes = ["x".join(map(str, tensor.shape)) for tensor in (value, place)]
